@@ -1,0 +1,147 @@
+// Package install holds what is put into a cluster: the Helm chart, the CRDs,
+// and the means to render, apply and remove them. The chart is the one source;
+// `helm install` and `isthmus install` give the same objects.
+package install
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/loader/archive"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	mcscrd "sigs.k8s.io/mcs-api/config/crd"
+)
+
+// Namespace is where everything of an installation lives.
+const Namespace = "isthmus-system"
+
+//go:embed all:chart
+var chartFiles embed.FS
+
+//go:embed crds
+var crdFiles embed.FS
+
+// CRDs returns every definition that an installation needs: ClusterLink, those
+// of the MCS API, and PeerAuthentication, which is marked (see IfAbsent).
+func CRDs() ([]*unstructured.Unstructured, error) {
+	out, err := decode("mcs-api", bytes.Join([][]byte{mcscrd.ServiceExportCRD, mcscrd.ServiceImportCRD}, []byte("\n---\n")))
+	if err != nil {
+		return nil, err
+	}
+	err = walk(crdFiles, "crds", func(name string, data []byte) error {
+		objs, err := decode(name, data)
+		out = append(out, objs...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Render returns every object of an installation in the order in which they
+// are applied: CRDs, namespace, accounts and rights, configuration, workloads,
+// webhooks. It refuses values that the chart's schema does not know.
+func Render(v Values) ([]*unstructured.Unstructured, error) {
+	c, err := loadChart()
+	if err != nil {
+		return nil, err
+	}
+	release := common.ReleaseOptions{Name: "isthmus", Namespace: Namespace, IsInstall: true, Revision: 1}
+	values, err := util.ToRenderValues(c, v.chartValues(), release, nil)
+	if err != nil {
+		return nil, fmt.Errorf("check values: %w", err)
+	}
+	files, err := (engine.Engine{Strict: true}).RenderWithContext(context.Background(), c, values)
+	if err != nil {
+		return nil, fmt.Errorf("render chart: %w", err)
+	}
+	objs, err := CRDs()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if !strings.HasSuffix(name, ".yaml") {
+			continue
+		}
+		more, err := decode(name, []byte(files[name]))
+		if err != nil {
+			return nil, err
+		}
+		objs = append(objs, more...)
+	}
+	slices.SortStableFunc(objs, func(a, b *unstructured.Unstructured) int { return rank(a) - rank(b) })
+	return objs, nil
+}
+
+// loadChart reads the embedded chart.
+func loadChart() (*chart.Chart, error) {
+	var files []*archive.BufferedFile
+	err := walk(chartFiles, "chart", func(name string, data []byte) error {
+		files = append(files, &archive.BufferedFile{Name: strings.TrimPrefix(name, "chart/"), Data: data})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	c, err := loader.LoadFiles(files)
+	if err != nil {
+		return nil, fmt.Errorf("load chart: %w", err)
+	}
+	return c, nil
+}
+
+// walk calls f for every file below root.
+func walk(files fs.FS, root string, f func(name string, data []byte) error) error {
+	return fs.WalkDir(files, root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(files, name)
+		if err != nil {
+			return err
+		}
+		return f(name, data)
+	})
+}
+
+// decode splits a YAML stream into objects.
+func decode(name string, data []byte) ([]*unstructured.Unstructured, error) {
+	var out []*unstructured.Unstructured
+	dec := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
+	for {
+		var obj unstructured.Unstructured
+		switch err := dec.Decode(&obj.Object); {
+		case errors.Is(err, io.EOF):
+			return out, nil
+		case err != nil:
+			return nil, fmt.Errorf("decode %s: %w", name, err)
+		case len(obj.Object) > 0:
+			out = append(out, &obj)
+		}
+	}
+}
+
+// rank orders kinds: what others need comes first.
+func rank(obj *unstructured.Unstructured) int {
+	order := []string{"CustomResourceDefinition", "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+		"Secret", "ConfigMap", "Service", "PeerAuthentication", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Deployment"}
+	if i := slices.Index(order, obj.GetKind()); i >= 0 {
+		return i
+	}
+	return len(order)
+}
