@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/drill/load"
+)
+
+// errFailures makes the exit code tell that some request failed.
+var errFailures = errors.New("some requests failed")
+
+func newClientCommand() *cobra.Command {
+	var opts load.Options
+	var headers []string
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "client URL",
+		Short: "Send a steady load and report on it as JSON",
+		Example: `  isthmus-samples client http://reviews:9080/reviews/0 --rate 100 --duration 30s
+  isthmus-samples client tcp://echo:9090 --count 10 --watch
+  isthmus-samples client banner://echo:9091      (the server speaks first)
+  isthmus-samples client grpc://echo:7070        (health check)`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.URL = args[0]
+			var err error
+			if opts.Header, err = parseHeaders(headers); err != nil {
+				return err
+			}
+			return runClient(cmd, opts, watch)
+		},
+	}
+	f := cmd.Flags()
+	f.Float64Var(&opts.Rate, "rate", 10, "requests per second")
+	f.DurationVar(&opts.Duration, "duration", 0, "how long; 0 means until --count or a signal")
+	f.IntVar(&opts.Count, "count", 0, "how many; 0 means until --duration or a signal")
+	f.IntVar(&opts.Concurrency, "concurrency", 16, "requests at the same time at most")
+	f.DurationVar(&opts.Timeout, "timeout", 5*time.Second, "for one request")
+	f.BoolVar(&opts.NewConnections, "new-connections", false, "a new connection for each HTTP request")
+	f.StringArrayVarP(&headers, "header", "H", nil, "NAME: VALUE, sent with each HTTP request")
+	f.BoolVar(&watch, "watch", false, "print each request as a line of JSON instead of the report")
+	return cmd
+}
+
+func runClient(cmd *cobra.Command, opts load.Options, watch bool) error {
+	enc := json.NewEncoder(cmd.OutOrStdout())
+	if watch {
+		return watchClient(cmd.Context(), opts, enc)
+	}
+	var records []load.Record
+	if err := load.Run(cmd.Context(), opts, func(r load.Record) { records = append(records, r) }); err != nil {
+		return err
+	}
+	summary := load.Summarize(records)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(summary); err != nil {
+		return err
+	}
+	if summary.Failed > 0 {
+		return fmt.Errorf("%w: %d of %d", errFailures, summary.Failed, summary.Requests)
+	}
+	return nil
+}
+
+// watchClient prints each record as it comes, and stops when nobody reads.
+func watchClient(ctx context.Context, opts load.Options, enc *json.Encoder) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	unread := errors.New("write record")
+	err := load.Run(ctx, opts, func(r load.Record) {
+		if err := enc.Encode(r); err != nil {
+			stop(fmt.Errorf("%w: %w", unread, err))
+		}
+	})
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, unread) {
+		return cause
+	}
+	return err
+}
+
+func parseHeaders(lines []string) (http.Header, error) {
+	h := http.Header{}
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || strings.TrimSpace(name) == "" {
+			return nil, fmt.Errorf("header %q is not of the form NAME: VALUE", line)
+		}
+		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return h, nil
+}
