@@ -26,9 +26,10 @@ var allowed = map[string][]string{
 	"dataplane":  {"api", "trust"},
 	"sandbox":    {"api", "install"},
 	"drill":      {"api"},
-	"cmd":        {"api", "install", "trust", "federation", "eastwest", "remote", "primary", "dataplane", "sandbox", "drill"},
+	"samples":    {},
+	"cmd":        {"api", "install", "trust", "federation", "eastwest", "remote", "primary", "dataplane", "sandbox", "drill", "samples"},
 	"internal":   {"api", "install", "trust", "sandbox"},
-	"e2e":        {"api", "install", "sandbox"},
+	"e2e":        {"api", "install", "sandbox", "drill", "samples"},
 }
 
 type listed struct {
