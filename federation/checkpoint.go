@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -22,6 +23,7 @@ const (
 	MaxCheckpointPorts    = 256
 	MaxCheckpointCounts   = 1024
 	MaxCheckpointAccounts = 256
+	MaxCheckpointAddrs    = 1000 // as many as one slice holds
 )
 
 // ErrCheckpoint is wrapped by every error of ParseCheckpoint.
@@ -42,6 +44,9 @@ type Checkpoint struct {
 	Ports         []Port            // what that cluster exposes, by number
 	Ready         []CheckpointCount // sorted by port, region and zone
 	Accounts      []trust.ID        // sorted
+	// Plaintext are those of the slice's addresses that have no sidecar; all
+	// others are called by mTLS. Sorted.
+	Plaintext []netip.Addr
 }
 
 // CheckpointCount says how many ready endpoints with a sidecar there are for a
@@ -61,6 +66,7 @@ type checkpointJSON struct {
 	Ports         []checkpointPort `json:"ports,omitempty"`
 	Ready         []checkpointZone `json:"ready,omitempty"`
 	Accounts      []string         `json:"accounts,omitempty"`
+	Plaintext     []netip.Addr     `json:"plaintext,omitempty"`
 }
 
 type checkpointPort struct {
@@ -78,7 +84,7 @@ type checkpointZone struct {
 
 // Encode returns the annotation's value: equal checkpoints give equal text.
 func (c Checkpoint) Encode() (string, error) {
-	wire := checkpointJSON{Network: c.Network, Gateways: c.Gateways, ExportedSince: c.ExportedSince.UTC().Truncate(time.Second), Headless: c.Headless}
+	wire := checkpointJSON{Network: c.Network, Gateways: c.Gateways, ExportedSince: c.ExportedSince.UTC().Truncate(time.Second), Headless: c.Headless, Plaintext: c.Plaintext}
 	for _, p := range c.Ports {
 		wire.Ports = append(wire.Ports, checkpointPort{p.Name, p.Number, p.Protocol.String()})
 	}
@@ -124,7 +130,8 @@ func ParseCheckpoint(s string) (Checkpoint, error) {
 
 func (w checkpointJSON) check() error {
 	switch {
-	case len(w.Gateways) > MaxCheckpointGateways, len(w.Ports) > MaxCheckpointPorts, len(w.Ready) > MaxCheckpointCounts, len(w.Accounts) > MaxCheckpointAccounts:
+	case len(w.Gateways) > MaxCheckpointGateways, len(w.Ports) > MaxCheckpointPorts, len(w.Ready) > MaxCheckpointCounts, len(w.Accounts) > MaxCheckpointAccounts,
+		len(w.Plaintext) > MaxCheckpointAddrs:
 		return fmt.Errorf("%w: too many entries", ErrCheckpoint)
 	case w.ExportedSince.IsZero():
 		return fmt.Errorf("%w: no exportedSince", ErrCheckpoint)
@@ -149,7 +156,7 @@ func (w checkpointJSON) check() error {
 }
 
 func (w checkpointJSON) value() (Checkpoint, error) {
-	c := Checkpoint{Network: w.Network, Gateways: w.Gateways, ExportedSince: w.ExportedSince.UTC(), Headless: w.Headless}
+	c := Checkpoint{Network: w.Network, Gateways: w.Gateways, ExportedSince: w.ExportedSince.UTC(), Headless: w.Headless, Plaintext: w.Plaintext}
 	for _, p := range w.Ports {
 		protocol, _ := ParseProtocol(p.Protocol)
 		c.Ports = append(c.Ports, Port{p.Name, p.Number, protocol})

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -25,10 +26,14 @@ func checkpointExample(t testing.TB) Checkpoint {
 		Ports:         []Port{{"http", 9080, ProtocolHTTP}, {"", 9090, ProtocolAuto}},
 		Ready:         []CheckpointCount{{9080, Locality{"r1", "z1"}, 2}, {9080, Locality{}, 1}},
 		Accounts:      []trust.ID{id},
+		Plaintext:     []netip.Addr{netip.MustParseAddr("10.1.0.9")},
 	}
 }
 
-var compareIDs = cmp.Comparer(func(a, b trust.ID) bool { return a == b })
+var compareIDs = cmp.Options{
+	cmp.Comparer(func(a, b trust.ID) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+}
 
 func TestCheckpointComesBackAsItWas(t *testing.T) {
 	want := checkpointExample(t)

@@ -1,0 +1,216 @@
+package ingest
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/federation"
+)
+
+func (b *builder) clusters(prev *federation.Snapshot) map[federation.ClusterName]*federation.Cluster {
+	out := map[federation.ClusterName]*federation.Cluster{}
+	for _, name := range b.names {
+		c := b.in.clusters[name]
+		out[name] = same(prev.Cluster(name), &federation.Cluster{
+			Name: name, Network: b.in.network(c), Locality: c.locality(), Priority: c.Priority,
+			Local: c.Local, Read: c.Read, Reachable: c.Reachable, Since: since(c), Lost: c.Lost,
+			Gateways: b.gateways(c),
+		})
+	}
+	return out
+}
+
+// network is what the cluster says of itself, else what its link or a
+// checkpoint remembers, else a network of its own.
+func (in *Inputs) network(c *cluster) federation.NetworkName {
+	if n := c.namespaces[Name{Name: in.Namespace}]; n != nil && n.Network != "" {
+		return federation.NetworkName(n.Network)
+	}
+	if c.ClusterState.Network != "" {
+		return c.ClusterState.Network
+	}
+	if cp, ok := in.anyCheckpoint(c); ok && cp.Network != "" {
+		return cp.Network
+	}
+	return federation.NetworkName(c.Name)
+}
+
+// anyCheckpoint returns the checkpoint that names the most: that of the first
+// readable imported slice of the cluster.
+func (in *Inputs) anyCheckpoint(c *cluster) (federation.Checkpoint, bool) {
+	if c.Read {
+		return federation.Checkpoint{}, false
+	}
+	for _, name := range in.ClusterNames() {
+		local := in.clusters[name]
+		if !local.Local {
+			continue
+		}
+		for _, n := range sortedKeys(local.imported) {
+			for _, id := range sortedKeys(local.imported[n]) {
+				s := local.imported[n][id]
+				if s.Source != c.Name {
+					continue
+				}
+				if cp, err := federation.ParseCheckpoint(s.Checkpoint); err == nil {
+					return cp, true
+				}
+			}
+		}
+	}
+	return federation.Checkpoint{}, false
+}
+
+// locality is that of the first node by name.
+func (c *cluster) locality() federation.Locality {
+	if len(c.nodes) == 0 {
+		return federation.Locality{}
+	}
+	return c.nodes[sortedKeys(c.nodes)[0]].Locality
+}
+
+// gateways returns the addresses of the cluster's east-west gateways: those
+// given on the link; else those of its Services; else the checkpoint's.
+func (b *builder) gateways(c *cluster) []federation.Gateway {
+	var out []federation.Gateway
+	switch cp, remembered := b.in.anyCheckpoint(c); {
+	case len(c.Gateways) > 0:
+		out = b.parseGateways(c, c.Gateways, Name{b.in.Namespace, api.EastWestName})
+	case remembered:
+		out = b.parseGateways(c, cp.Gateways, Name{b.in.Namespace, api.EastWestName})
+	default:
+		for _, id := range sortedKeys(c.services) {
+			if s := c.services[id]; s.Gateway && id.Namespace == b.in.Namespace {
+				out = append(out, b.parseGateways(c, c.gatewayTexts(s), id)...)
+			}
+		}
+	}
+	for i := range out {
+		out[i].SilentSince, out[i].Silent = c.Silent[out[i].Addr.String()]
+	}
+	slices.SortFunc(out, func(a, b federation.Gateway) int { return a.Addr.Compare(b.Addr) })
+	return slices.CompactFunc(out, func(a, b federation.Gateway) bool { return a.Addr == b.Addr })
+}
+
+// gatewayTexts lists a gateway Service's outside addresses as "host:port".
+func (c *cluster) gatewayTexts(s *Service) []string {
+	if s.ByHand != "" {
+		var out []string
+		for t := range strings.SplitSeq(s.ByHand, ",") {
+			out = append(out, strings.TrimSpace(t))
+		}
+		return out
+	}
+	port, ok := gatewayPort(s)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, host := range s.Balancers {
+		out = append(out, net.JoinHostPort(host, strconv.Itoa(int(port.Number))))
+	}
+	if len(out) > 0 || !s.NodePort || port.NodePort == 0 {
+		return out
+	}
+	for _, n := range c.nodes {
+		for _, a := range n.Addrs {
+			out = append(out, netip.AddrPortFrom(a, port.NodePort).String())
+		}
+	}
+	return out
+}
+
+// gatewayPort finds the port that leads to the gateway's listener.
+func gatewayPort(s *Service) (ServicePort, bool) {
+	want := strconv.Itoa(api.PortEastWest)
+	i := slices.IndexFunc(s.Ports, func(p ServicePort) bool { return p.Number == api.PortEastWest })
+	if i < 0 {
+		i = slices.IndexFunc(s.Ports, func(p ServicePort) bool { return p.Target == want })
+	}
+	if i < 0 {
+		return ServicePort{}, false
+	}
+	return s.Ports[i], true
+}
+
+func (b *builder) parseGateways(c *cluster, texts []string, owner Name) []federation.Gateway {
+	var out []federation.Gateway
+	for _, t := range texts {
+		addrs, err := b.in.gatewayAddrs(t)
+		if err != nil {
+			b.problem(c.Name, kindService, owner, "InvalidGatewayAddress", err.Error())
+			continue
+		}
+		for _, a := range addrs {
+			if why := special(a.Addr()); why != "" {
+				b.problem(c.Name, kindService, owner, "GatewayAddressRefused", fmt.Sprintf("gateway address %s is %s", t, why))
+				continue
+			}
+			if !c.Local {
+				if why := b.claimed(c, a.Addr()); why != "" {
+					b.problem(c.Name, kindService, owner, "GatewayAddressRefused", fmt.Sprintf("gateway address %s is %s", t, why))
+					continue
+				}
+			}
+			out = append(out, federation.Gateway{Addr: a})
+		}
+	}
+	return out
+}
+
+// gatewayAddrs turns "host:port" into addresses; a hostname that was not
+// resolved yet has none.
+func (in *Inputs) gatewayAddrs(t string) ([]netip.AddrPort, error) {
+	host, portText, err := net.SplitHostPort(t)
+	if err != nil {
+		return nil, fmt.Errorf("gateway address %q is not host:port", t)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil || port == 0 {
+		return nil, fmt.Errorf("gateway address %q: port is not a number from 1 to 65535", t)
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(addr.Unmap().WithZone(""), uint16(port))}, nil
+	}
+	var out []netip.AddrPort
+	for _, a := range in.resolved[host] {
+		out = append(out, netip.AddrPortFrom(a, uint16(port)))
+	}
+	return out, nil
+}
+
+// GatewayHosts returns the hostnames among all gateway addresses, sorted: what
+// somebody has to resolve and give to SetResolved.
+func (in *Inputs) GatewayHosts() []string {
+	var out []string
+	for _, c := range in.clusters {
+		texts := slices.Clone(c.Gateways)
+		for _, s := range c.services {
+			if s.Gateway && s.Namespace == in.Namespace {
+				texts = append(texts, c.gatewayTexts(s)...)
+			}
+		}
+		if cp, ok := in.anyCheckpoint(c); ok {
+			texts = append(texts, cp.Gateways...)
+		}
+		for _, t := range texts {
+			host, _, err := net.SplitHostPort(t)
+			if _, perr := netip.ParseAddr(host); err == nil && perr != nil && host != "" {
+				out = append(out, host)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// compareClaims orders claims for stable messages.
+func compareClaims(a, b claim) int {
+	return cmp.Or(cmp.Compare(a.cluster, b.cluster), a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
+}

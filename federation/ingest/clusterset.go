@@ -1,0 +1,270 @@
+package ingest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/federation/mcs"
+	"github.com/isthmus-mesh/isthmus/trust"
+)
+
+// exporting is one cluster's part in a clusterset service.
+type exporting struct {
+	c          *cluster
+	export     mcs.Export
+	checkpoint *federation.Checkpoint // where the cluster has not been read
+	slices     []*Slice               // of the checkpoint, where pods can be reached
+}
+
+// clusterSet merges the exports of n, or returns nil where there is none.
+func (b *builder) clusterSet(n Name) *federation.Service {
+	parts := b.exporters(n)
+	if len(parts) == 0 {
+		return nil
+	}
+	if slices.ContainsFunc(parts, func(e exporting) bool { return !e.c.Lost }) {
+		parts = slices.DeleteFunc(parts, func(e exporting) bool { return e.c.Lost })
+	}
+	merged := mcs.Merge(exportsOf(parts))
+	out := &federation.Service{
+		Key:      federation.ServiceKey{Namespace: n.Namespace, Name: n.Name},
+		Headless: merged.Headless, VIPs: b.vips(n), SameZone: sameZone(&merged.Spec.TrafficDistribution),
+	}
+	for _, p := range merged.Ports {
+		if p.Transport == mcs.TCP {
+			out.Ports = append(out.Ports, federation.Port{Name: p.Name, Number: p.Number, Protocol: ParseProtocol(p)})
+		}
+	}
+	out.Ports = sortPorts(out.Ports)
+	var known []trust.ID
+	for _, part := range parts {
+		if part.c.Lost {
+			continue // all are: the name stays, nobody answers
+		}
+		out.Exports = append(out.Exports, exportEntry(part))
+		if part.checkpoint != nil {
+			known = append(known, part.checkpoint.Accounts...)
+			b.remembered(out, part, merged)
+		} else {
+			out.Endpoints = append(out.Endpoints, b.exported(part, n, merged)...)
+		}
+		b.conflicts(part, n, merged)
+	}
+	out.Accounts = accounts(out.Endpoints, known)
+	return out
+}
+
+func exportsOf(parts []exporting) []mcs.Export {
+	out := make([]mcs.Export, len(parts))
+	for i, p := range parts {
+		out[i] = p.export
+	}
+	return out
+}
+
+func exportEntry(p exporting) federation.Export {
+	out := federation.Export{Cluster: p.c.Name, Since: p.export.Since, StaleSince: since(p.c), Checkpoint: p.checkpoint != nil}
+	for _, port := range p.export.Ports {
+		if port.Transport == mcs.TCP {
+			out.Ports = append(out.Ports, federation.Port{Name: port.Name, Number: port.Number, Protocol: ParseProtocol(port)})
+		}
+	}
+	out.Ports = sortPorts(out.Ports)
+	return out
+}
+
+// since is when an unreachable cluster was last known to be true.
+func since(c *cluster) time.Time {
+	if c.Local || c.Reachable {
+		return time.Time{}
+	}
+	return c.Since
+}
+
+// exporters lists the clusters that export n, by name.
+func (b *builder) exporters(n Name) []exporting {
+	var out []exporting
+	for _, name := range b.names {
+		c := b.in.clusters[name]
+		var e exporting
+		var ok bool
+		if c.Read || c.Local {
+			e, ok = b.exporter(c, n)
+		} else {
+			e, ok = b.checkpointExporter(c, n)
+		}
+		if ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (b *builder) exporter(c *cluster, n Name) (exporting, bool) {
+	export, s := c.exports[n], c.services[n]
+	if export == nil {
+		return exporting{}, false
+	}
+	refuse := func(reason, message string) (exporting, bool) {
+		b.problem(c.Name, kindExport, n, reason, message)
+		return exporting{}, false
+	}
+	switch {
+	case b.in.reserved(n.Namespace):
+		return refuse("SystemNamespace", "services of namespace "+n.Namespace+" are not exported")
+	case !validName(n):
+		return refuse("InvalidName", "the name is no DNS label")
+	case s == nil || s.Import != "":
+		return refuse("NoService", "there is no Service of that name")
+	case s.External:
+		return refuse("InvalidServiceType", "a Service of type ExternalName cannot be exported")
+	}
+	e := exporting{c: c, export: mcs.Export{
+		Cluster: c.Name, Since: export.Since, Headless: s.Headless, Spec: s.Spec, Labels: export.Labels, Annotations: export.Annotations,
+	}}
+	for _, p := range s.Ports {
+		if p.Number > 0 {
+			e.export.Ports = append(e.export.Ports, p.Port)
+		}
+	}
+	return e, true
+}
+
+// reserved reports whether a namespace means something else in every cluster.
+func (in *Inputs) reserved(namespace string) bool {
+	switch namespace {
+	case "kube-system", "kube-public", "kube-node-lease", in.Namespace:
+		return true
+	}
+	return false
+}
+
+// checkpointExporter finds what a local cluster's imported slices remember.
+func (b *builder) checkpointExporter(c *cluster, n Name) (exporting, bool) {
+	if b.in.reserved(n.Namespace) || !validName(n) {
+		return exporting{}, false
+	}
+	var out exporting
+	for _, name := range b.names {
+		local := b.in.clusters[name]
+		if !local.Local {
+			continue
+		}
+		for _, id := range sortedKeys(local.imported[n]) {
+			s := local.imported[n][id]
+			if s.Source != c.Name || s.Checkpoint == "" {
+				continue
+			}
+			cp, err := federation.ParseCheckpoint(s.Checkpoint)
+			if err != nil {
+				b.problem(local.Name, kindImport, n, "InvalidCheckpoint", fmt.Sprintf("slice %s: %v", id.Name, err))
+				continue
+			}
+			if out.checkpoint == nil {
+				out = exporting{c: c, checkpoint: &cp, export: mcs.Export{Cluster: c.Name, Since: cp.ExportedSince, Headless: cp.Headless}}
+				for _, p := range cp.Ports {
+					out.export.Ports = append(out.export.Ports, mcs.Port{Name: p.Name, Transport: mcs.TCP, Number: p.Number, AppProtocol: appProtocol(p.Protocol)})
+				}
+			}
+			out.slices = append(out.slices, s)
+		}
+	}
+	return out, out.checkpoint != nil
+}
+
+// appProtocol returns a name that ParseProtocol takes for protocol.
+func appProtocol(p federation.Protocol) string {
+	if p == federation.ProtocolAuto {
+		return ""
+	}
+	return p.String()
+}
+
+// exported returns the endpoints of a cluster that has been read, with port
+// numbers of the import.
+func (b *builder) exported(p exporting, n Name, merged mcs.Import) []federation.Endpoint {
+	found := b.endpoints(p.c, n, importPorts(p.export.Ports, merged), func(reason, message string) {
+		b.problem(p.c.Name, kindExport, n, reason, message)
+	})
+	return found
+}
+
+// importPorts maps a cluster's own TCP ports to numbers of the import.
+func importPorts(own []mcs.Port, merged mcs.Import) portMap {
+	out := portMap{}
+	for _, p := range own {
+		if o, ok := mcs.Resolve(merged.Ports, p); ok && p.Transport == mcs.TCP && o.Transport == mcs.TCP {
+			out[p.Name] = append(out[p.Name], o.Number)
+		}
+	}
+	return out
+}
+
+// remembered adds what a checkpoint says: addresses on a network that is
+// shared with a served cluster, otherwise how many are ready behind gateways.
+func (b *builder) remembered(out *federation.Service, p exporting, merged mcs.Import) {
+	network := b.in.network(p.c)
+	if b.shared(p.c) {
+		ports := importPorts(p.export.Ports, merged)
+		for _, s := range p.slices {
+			out.Endpoints = append(out.Endpoints, b.rememberedEndpoints(p, s, ports, network)...)
+		}
+		slices.SortFunc(out.Endpoints, func(a, b federation.Endpoint) int { return a.Compare(&b) })
+		return
+	}
+	for _, r := range p.checkpoint.Ready {
+		own := slices.IndexFunc(p.export.Ports, func(o mcs.Port) bool { return o.Number == r.Port })
+		if own < 0 || r.Count == 0 {
+			continue
+		}
+		if o, ok := mcs.Resolve(merged.Ports, p.export.Ports[own]); ok {
+			out.Counts = append(out.Counts, federation.RemoteCount{Cluster: p.c.Name, Network: network, Locality: r.Locality, Port: o.Number, Ready: r.Count})
+		}
+	}
+}
+
+// shared reports whether a served cluster is on the network of c.
+func (b *builder) shared(c *cluster) bool {
+	network := b.in.network(c)
+	for _, o := range b.in.clusters {
+		if o.Served && b.in.network(o) == network {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *builder) rememberedEndpoints(p exporting, s *Slice, ports portMap, network federation.NetworkName) []federation.Endpoint {
+	var out []federation.Endpoint
+	for _, e := range s.Endpoints {
+		if e.Bad != "" || special(e.Addr) != "" || b.claimed(p.c, e.Addr) != "" {
+			continue
+		}
+		made := federation.Endpoint{Cluster: p.c.Name, Network: network, Addr: e.Addr, Hostname: e.Hostname, Health: e.Health, Locality: federation.Locality{Zone: e.Zone}}
+		if !slices.Contains(p.checkpoint.Plaintext, e.Addr) {
+			made.Tunnel = federation.TunnelMTLS
+			if len(p.checkpoint.Accounts) == 1 {
+				made.Account = p.checkpoint.Accounts[0]
+			}
+		}
+		for _, port := range s.Ports {
+			for _, number := range ports[port.Name] {
+				made.Ports = append(made.Ports, federation.EndpointPort{Service: number, Target: port.Number})
+			}
+		}
+		out = append(out, made)
+	}
+	return out
+}
+
+// conflicts tells every exporter what the clusters disagree on.
+func (b *builder) conflicts(p exporting, n Name, merged mcs.Import) {
+	if p.checkpoint != nil {
+		return
+	}
+	for _, c := range merged.Conflicts {
+		b.problem(p.c.Name, kindExport, n, c.Reason, c.Message)
+	}
+}

@@ -1,0 +1,172 @@
+package ingest
+
+import (
+	"reflect"
+)
+
+// objects are a cluster's, with the indexes that tell what depends on what.
+type objects struct {
+	services   map[Name]*Service
+	slices     map[Name]*Slice
+	pods       map[Name]*Pod
+	nodes      map[Name]*Node
+	namespaces map[Name]*Namespace
+	exports    map[Name]*Export
+	policies   map[Name]*Policy
+	imports    map[Name]*Import
+
+	slicesOf index[*Slice]   // by service
+	slicesAt index[*Slice]   // by pod
+	imported index[*Slice]   // by import
+	derived  index[*Service] // by import
+}
+
+// index holds objects by the name of something that they refer to.
+type index[T any] map[Name]map[Name]T
+
+func (i index[T]) add(at, id Name, o T) {
+	if i[at] == nil {
+		i[at] = map[Name]T{}
+	}
+	i[at][id] = o
+}
+
+func (i index[T]) remove(at, id Name) {
+	delete(i[at], id)
+	if len(i[at]) == 0 {
+		delete(i, at)
+	}
+}
+
+func newObjects() *objects {
+	return &objects{
+		services: map[Name]*Service{}, slices: map[Name]*Slice{}, pods: map[Name]*Pod{}, nodes: map[Name]*Node{},
+		namespaces: map[Name]*Namespace{}, exports: map[Name]*Export{}, policies: map[Name]*Policy{}, imports: map[Name]*Import{},
+		slicesOf: index[*Slice]{}, slicesAt: index[*Slice]{}, imported: index[*Slice]{}, derived: index[*Service]{},
+	}
+}
+
+// put stores o, or removes what is there where o is nil, and notes what
+// depends on the old and on the new form.
+func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
+	switch kind {
+	case KindService:
+		if old, now, changed := swap(c.services, id, o); changed {
+			c.putService(id, old, now, ch)
+		}
+	case KindSlice:
+		if old, now, changed := swap(c.slices, id, o); changed {
+			c.dropSlice(id, old, ch)
+			c.addSlice(id, now, ch)
+		}
+	case KindPod:
+		if _, _, changed := swap(c.pods, id, o); changed {
+			ch.workload(c.Name, id)
+			for _, s := range c.slicesAt[id] {
+				ch.service(Name{s.Namespace, s.Service})
+			}
+		}
+	case KindNode:
+		if _, _, changed := swap(c.nodes, id, o); changed {
+			ch.All = true
+		}
+	case KindNamespace:
+		if _, _, changed := swap(c.namespaces, id, o); changed && id.Name == in.Namespace {
+			ch.All = true
+		}
+	case KindExport:
+		if _, _, changed := swap(c.exports, id, o); changed {
+			ch.service(id)
+		}
+	case KindPolicy:
+		if _, _, changed := swap(c.policies, id, o); changed {
+			ch.All = true
+		}
+	case KindImport:
+		if _, _, changed := swap(c.imports, id, o); changed {
+			ch.service(id)
+		}
+	}
+}
+
+// swap replaces m[id] by o and reports whether that made a difference.
+func swap[T any](m map[Name]*T, id Name, o Object) (old, now *T, changed bool) {
+	old = m[id]
+	if o == nil {
+		delete(m, id)
+		return old, nil, old != nil
+	}
+	now = any(o).(*T)
+	if old != nil && reflect.DeepEqual(old, now) {
+		return old, old, false
+	}
+	m[id] = now
+	return old, now, true
+}
+
+func (c *cluster) putService(id Name, old, now *Service, ch *Changes) {
+	ch.service(id)
+	if old != nil && old.Import != "" {
+		c.derived.remove(Name{id.Namespace, old.Import}, id)
+		ch.service(Name{id.Namespace, old.Import})
+	}
+	if now != nil && now.Import != "" {
+		c.derived.add(Name{id.Namespace, now.Import}, id, now)
+		ch.service(Name{id.Namespace, now.Import})
+	}
+	if old != nil && old.Gateway || now != nil && now.Gateway {
+		ch.Clusters = true
+	}
+	c.touchPods(id, ch) // their inbound ports
+}
+
+// touchPods marks the workloads behind a service.
+func (c *cluster) touchPods(service Name, ch *Changes) {
+	for _, s := range c.slicesOf[service] {
+		for i := range s.Endpoints {
+			if pod := s.Endpoints[i].Pod; pod != "" {
+				ch.workload(c.Name, Name{s.Namespace, pod})
+			}
+		}
+	}
+}
+
+func (c *cluster) dropSlice(id Name, s *Slice, ch *Changes) {
+	if s == nil {
+		return
+	}
+	of := Name{s.Namespace, s.Service}
+	ch.service(of)
+	if s.Source != "" {
+		c.imported.remove(of, id)
+		return
+	}
+	c.slicesOf.remove(of, id)
+	for i := range s.Endpoints {
+		if pod := s.Endpoints[i].Pod; pod != "" {
+			at := Name{s.Namespace, pod}
+			c.slicesAt.remove(at, id)
+			ch.workload(c.Name, at)
+		}
+	}
+}
+
+func (c *cluster) addSlice(id Name, s *Slice, ch *Changes) {
+	if s == nil {
+		return
+	}
+	of := Name{s.Namespace, s.Service}
+	ch.service(of)
+	if s.Source != "" {
+		c.imported.add(of, id, s)
+		return
+	}
+	c.slicesOf.add(of, id, s)
+	for i := range s.Endpoints {
+		if pod := s.Endpoints[i].Pod; pod != "" {
+			at := Name{s.Namespace, pod}
+			c.slicesAt.add(at, id, s)
+			ch.workload(c.Name, at)
+		}
+	}
+}
