@@ -1,0 +1,182 @@
+package intercept
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/nftables"
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/vishvananda/netlink"
+)
+
+// pair makes a pod and the world outside, connected, with servers everywhere.
+func pair(t *testing.T) (pod, outside *namespace) {
+	pod, outside = newNamespace(t), newNamespace(t)
+	connect(pod, outside, []string{"10.0.0.2/24", "fd00::2/64"}, []string{"10.0.0.1/24", "fd00::1/64"})
+	pod.must(func() error {
+		for _, gw := range []string{"10.0.0.1", "fd00::1"} {
+			if err := netlink.RouteAdd(&netlink.Route{Gw: netip.MustParseAddr(gw).AsSlice()}); err != nil {
+				return fmt.Errorf("route by %s: %w", gw, err)
+			}
+		}
+		return nil
+	})
+	pod.serve(api.PortOutbound, "outbound")
+	pod.serve(api.PortInbound, "inbound")
+	pod.serve(api.PortHealth, "health")
+	pod.serve(api.PortProxyMetrics, "metrics")
+	pod.serve(8080, "app")
+	pod.serve(8081, "app")
+	outside.serve(9000, "outside")
+	outside.serve(9001, "outside")
+	return pod, outside
+}
+
+func TestRedirect(t *testing.T) {
+	pod, outside := pair(t)
+	pod.must(func() error {
+		return Apply(Options{ExcludeInboundPorts: []uint16{8081}, ExcludeOutboundPorts: []uint16{9001}})
+	})
+	for _, c := range []struct {
+		name string
+		from *namespace
+		mark int
+		to   string // %s is the address of the pod, or of outside
+		want string
+	}{
+		{"application to a service", pod, 0, "vip:80", "outbound vip:80"},
+		{"application to a pod", pod, 0, "outside:9000", "outbound outside:9000"},
+		{"sidecar to a pod", pod, api.MarkOutbound, "outside:9000", "outside -"},
+		{"sidecar as inbound to a pod", pod, api.MarkInbound, "outside:9000", "outside -"},
+		{"sidecar to its own pod", pod, api.MarkOutbound, "pod:8080", "inbound pod:8080"},
+		{"sidecar to its own pod, excluded port", pod, api.MarkOutbound, "pod:8081", "app -"},
+		{"sidecar to its own loopback", pod, api.MarkOutbound, "lo:8080", "app -"},
+		{"sidecar to the application", pod, api.MarkInbound, "pod:8080", "app -"},
+		{"application to itself", pod, 0, "pod:8080", "app -"},
+		{"application to loopback", pod, 0, "lo:8080", "app -"},
+		{"application to the sidecar", pod, 0, "lo:15001", "refused"},
+		{"application to the sidecar's inbound", pod, 0, "pod:15006", "refused"},
+		{"application to an excluded port", pod, 0, "outside:9001", "outside -"},
+		{"outside to the application", outside, 0, "pod:8080", "inbound pod:8080"},
+		{"outside to a port nobody serves", outside, 0, "pod:7", "inbound pod:7"},
+		{"outside to an excluded port", outside, 0, "pod:8081", "app -"},
+		{"outside to health", outside, 0, "pod:15021", "health -"},
+		{"outside to metrics", outside, 0, "pod:15090", "metrics -"},
+		{"outside to admin", outside, 0, "pod:15000", "inbound pod:15000"},
+		{"outside to outbound", outside, 0, "pod:15001", "refused"},
+		{"outside to inbound", outside, 0, "pod:15006", "refused"},
+	} {
+		for _, names := range []*strings.Replacer{
+			strings.NewReplacer("pod:", "10.0.0.2:", "outside:", "10.0.0.1:", "vip:", "10.96.0.1:", "lo:", "127.0.0.1:"),
+			strings.NewReplacer("pod:", "[fd00::2]:", "outside:", "[fd00::1]:", "vip:", "[fd96::1]:", "lo:", "[::1]:"),
+		} {
+			if got := c.from.dial(names.Replace(c.to), c.mark); got != names.Replace(c.want) {
+				t.Errorf("%s: %s gave %q, want %q", c.name, names.Replace(c.to), got, names.Replace(c.want))
+			}
+		}
+	}
+}
+
+func TestExcludedRanges(t *testing.T) {
+	pod, _ := pair(t)
+	for _, c := range []struct{ cidrs, to, want string }{
+		{"10.0.0.0/24", "10.0.0.1:9000", "outside -"},
+		{"10.0.0.1", "10.0.0.1:9000", "outside -"},
+		{"10.0.0.2/32,10.0.1.0/24", "10.0.0.1:9000", "outbound 10.0.0.1:9000"},
+		{"fd00::/63", "[fd00::1]:9000", "outside -"},
+		{"fd00::/63", "10.0.0.1:9000", "outbound 10.0.0.1:9000"},
+		{"0.0.0.0/0", "10.0.0.1:9000", "outside -"},
+	} {
+		cidrs, err := ParseCIDRs(c.cidrs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pod.must(func() error { return Apply(Options{ExcludeOutboundCIDRs: cidrs}) })
+		if got := pod.dial(c.to, 0); got != c.want {
+			t.Errorf("without %s: %s gave %q, want %q", c.cidrs, c.to, got, c.want)
+		}
+	}
+}
+
+// Applying twice is applying once, and undoing leaves nothing.
+func TestApplyTwiceAndUndo(t *testing.T) {
+	pod, _ := pair(t)
+	count := func() (tables, rules int) {
+		pod.must(func() error {
+			conn, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			all, err := conn.ListTables()
+			if err != nil {
+				return err
+			}
+			for _, table := range all {
+				tables++
+				for _, chain := range []string{chainOutput, chainPrerouting, chainGuard} {
+					r, err := conn.GetRules(table, &nftables.Chain{Name: chain})
+					if err != nil {
+						return err
+					}
+					rules += len(r)
+				}
+			}
+			return nil
+		})
+		return tables, rules
+	}
+	pod.must(func() error { return Apply(Options{}) })
+	_, once := count()
+	pod.must(func() error { return Apply(Options{ExcludeInboundPorts: []uint16{1, 2, 3}}) })
+	pod.must(func() error { return Apply(Options{}) })
+	if tables, twice := count(); tables != 1 || once != twice || once != len(rules(Options{})) {
+		t.Errorf("%d tables, %d rules, after the first time %d", tables, twice, once)
+	}
+	for range 2 {
+		pod.must(Undo)
+		if tables, _ := count(); tables != 0 {
+			t.Errorf("%d tables left", tables)
+		}
+	}
+	if got := pod.dial("10.0.0.1:9000", 0); got != "outside -" {
+		t.Errorf("after undo: %q", got)
+	}
+}
+
+// The sidecar's user is known without a mark.
+func TestProxyUser(t *testing.T) {
+	if addr := os.Getenv("INTERCEPT_TEST_DIAL"); addr != "" {
+		fmt.Print("answer:", (&namespace{t: t}).dialHere(addr), ";")
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root can become another user")
+	}
+	pod, _ := pair(t)
+	pod.must(func() error { return Apply(Options{}) })
+	for uid, want := range map[uint32]string{0: "outbound 10.0.0.1:9000", api.ProxyUID: "outside -"} {
+		var out []byte
+		pod.must(func() (err error) {
+			exe, err := os.Open("/proc/self/exe") // the test binary's folder may be closed to others
+			if err != nil {
+				return err
+			}
+			defer exe.Close()
+			cmd := exec.Command("/proc/self/fd/3", "-test.run=^TestProxyUser$")
+			cmd.ExtraFiles = []*os.File{exe}
+			cmd.Env = []string{"INTERCEPT_TEST_DIAL=10.0.0.1:9000"}
+			cmd.Dir = "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
+			out, err = cmd.CombinedOutput()
+			return err
+		})
+		if !strings.Contains(string(out), "answer:"+want+";") {
+			t.Errorf("uid %d: %s, want %s", uid, out, want)
+		}
+	}
+}
