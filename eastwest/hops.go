@@ -1,0 +1,197 @@
+package eastwest
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+)
+
+// View is everything about a proxy that may change its hops. It is comparable,
+// since it is part of a cache key too, and small, so that the proxies of a
+// cluster share one load assignment.
+type View struct {
+	Cluster federation.ClusterName
+	Network federation.NetworkName
+	Zone    string // empty unless the service prefers near endpoints
+	MTLS    bool   // the proxy speaks the mesh's mTLS
+}
+
+// Hop is an address to dial for a port of a service: a pod of the own network,
+// or a gateway of another.
+type Hop struct {
+	Addr     netip.AddrPort
+	Gateway  bool // of Network; else a pod
+	Cluster  federation.ClusterName
+	Network  federation.NetworkName
+	Locality federation.Locality // of the pod, or of the gateway's cluster
+	Pod      string              // empty for gateways and bare addresses
+	Tunnel   federation.Tunnel
+	Draining bool   // a terminating pod; there is none unless no other hop is there
+	Priority uint32 // 0 is used first; without gaps
+	Weight   uint32 // at least 1; for a gateway its share of the ready endpoints behind
+	rank     rank
+}
+
+// Hops returns how view reaches port of svc: each address once, sorted by
+// priority, cluster and address. Endpoints of clusters that are Lost are left
+// out, and so is what the view does not speak. An empty result means that
+// nobody answers now.
+func Hops(svc *federation.Service, port uint16, view View, s *federation.Snapshot) []Hop {
+	b := builder{svc: svc, port: port, view: view, s: s, speaks: view.MTLS && len(svc.Accounts) > 0}
+	if own := s.Cluster(view.Cluster); own != nil {
+		b.region = own.Locality.Region
+	}
+	hops := append(b.pods(federation.Ready), b.gateways()...)
+	if len(hops) == 0 {
+		hops = b.pods(federation.Terminating)
+	}
+	return prioritise(hops)
+}
+
+type builder struct {
+	svc    *federation.Service
+	port   uint16
+	view   View
+	s      *federation.Snapshot
+	region string // of the view's cluster
+	speaks bool   // mTLS to this service: somebody may answer, and the view can
+}
+
+// pods returns the endpoints of the own network that are in health h.
+func (b *builder) pods(h federation.Health) []Hop {
+	var hops []Hop
+	for i := range b.svc.Endpoints {
+		e := &b.svc.Endpoints[i]
+		target, ok := e.Target(b.port)
+		if !ok || e.Health != h || e.Network != b.view.Network || b.lost(e.Cluster) {
+			continue
+		}
+		if e.Tunnel == federation.TunnelMTLS && !b.speaks {
+			continue
+		}
+		hops = append(hops, Hop{
+			Addr:    netip.AddrPortFrom(e.Addr, target),
+			Cluster: e.Cluster, Network: e.Network, Locality: e.Locality, Pod: e.Pod,
+			Tunnel: e.Tunnel, Draining: h == federation.Terminating, Weight: 1,
+			rank: b.rank(e),
+		})
+	}
+	return hops
+}
+
+// lost reports whether nothing of cluster is used any more. A cluster that the
+// snapshot does not know is not lost: its endpoints came from somewhere.
+func (b *builder) lost(cluster federation.ClusterName) bool {
+	c := b.s.Cluster(cluster)
+	return c != nil && c.Lost
+}
+
+// gateways returns the gateways of each other network that has a ready
+// endpoint with a sidecar for the port.
+func (b *builder) gateways() []Hop {
+	if !b.speaks {
+		return nil
+	}
+	behind := b.behind()
+	var hops []Hop
+	for network, ready := range behind {
+		hops = append(hops, b.gatewaysOf(network, ready)...)
+	}
+	return hops
+}
+
+// behind counts, for each other network, the ready endpoints of the port that
+// have a sidecar. Zones do not matter: a gateway serves its whole network.
+func (b *builder) behind() map[federation.NetworkName]uint32 {
+	out := map[federation.NetworkName]uint32{}
+	for i := range b.svc.Endpoints {
+		e := &b.svc.Endpoints[i]
+		if e.Network != b.view.Network && Offered(e, b.port) && !b.lost(e.Cluster) {
+			out[e.Network]++
+		}
+	}
+	for _, c := range b.svc.Counts {
+		if c.Port == b.port && c.Network != b.view.Network && c.Ready > 0 && !b.lost(c.Cluster) {
+			out[c.Network] += c.Ready
+		}
+	}
+	return out
+}
+
+// Offered reports whether a gateway of e's network passes connections for port
+// on to e: it is ready and has a sidecar.
+func Offered(e *federation.Endpoint, port uint16) bool {
+	_, ok := e.Target(port)
+	return ok && e.Health == federation.Ready && e.Tunnel == federation.TunnelMTLS
+}
+
+// gatewaysOf returns the gateway addresses of network as all its clusters that
+// are not Lost know them. The answering ones share ready among themselves, and
+// so do the silent ones.
+func (b *builder) gatewaysOf(network federation.NetworkName, ready uint32) []Hop {
+	seen := map[netip.AddrPort]int{}
+	var hops []Hop
+	for _, c := range b.s.Clusters() {
+		if c.Network != network || c.Lost {
+			continue
+		}
+		for _, g := range c.Gateways {
+			hop := Hop{
+				Addr: g.Addr, Gateway: true, Cluster: c.Name, Network: network, Locality: c.Locality,
+				Tunnel: federation.TunnelMTLS, rank: b.gatewayRank(c, g.Silent),
+			}
+			if i, ok := seen[g.Addr]; !ok {
+				seen[g.Addr] = len(hops)
+				hops = append(hops, hop)
+			} else if hop.rank.compare(hops[i].rank) < 0 {
+				hops[i] = hop
+			}
+		}
+	}
+	share(hops, ready, func(h Hop) bool { return h.rank.class != classSilent })
+	share(hops, ready, func(h Hop) bool { return h.rank.class == classSilent })
+	return hops
+}
+
+// share divides total among those hops that belong, as evenly as whole numbers
+// allow and at least 1 each; the first by address get the remainder.
+func share(hops []Hop, total uint32, belongs func(Hop) bool) {
+	slices.SortFunc(hops, func(a, b Hop) int { return a.Addr.Compare(b.Addr) })
+	var mine []int
+	for i, h := range hops {
+		if belongs(h) {
+			mine = append(mine, i)
+		}
+	}
+	for n, i := range mine {
+		weight := total / uint32(len(mine))
+		if uint32(n) < total%uint32(len(mine)) {
+			weight++
+		}
+		hops[i].Weight = max(weight, 1)
+	}
+}
+
+// prioritise drops addresses that stand there twice (the better rank stays),
+// numbers the ranks from 0 and sorts.
+func prioritise(hops []Hop) []Hop {
+	slices.SortFunc(hops, func(a, b Hop) int {
+		return cmp.Or(a.rank.compare(b.rank), cmp.Compare(a.Cluster, b.Cluster), a.Addr.Compare(b.Addr), cmp.Compare(a.Pod, b.Pod))
+	})
+	seen := map[netip.AddrPort]bool{}
+	hops = slices.DeleteFunc(hops, func(h Hop) bool {
+		twice := seen[h.Addr]
+		seen[h.Addr] = true
+		return twice || !h.Addr.IsValid() || h.Addr.Port() == 0
+	})
+	priority := uint32(0)
+	for i := range hops {
+		if i > 0 && hops[i].rank != hops[i-1].rank {
+			priority++
+		}
+		hops[i].Priority = priority
+	}
+	return hops
+}

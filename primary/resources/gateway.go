@@ -1,0 +1,121 @@
+package resources
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	directv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
+	sniclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_cluster/v3"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/eastwest"
+	"github.com/isthmus-mesh/isthmus/federation"
+)
+
+// NewEastWest returns the listener of an east-west gateway. It is the same for
+// all: what can be reached through it is what xds clusters there are.
+func NewEastWest() (*Resource, error) {
+	l := &listenerv3.Listener{
+		Name:                   EastWestName,
+		ListenerFilters:        []*listenerv3.ListenerFilter{tlsInspector()},
+		ListenerFiltersTimeout: seconds(5 * time.Second),
+		FilterChains: []*listenerv3.FilterChain{
+			{
+				FilterChainMatch: meshTLS(api.ProbeName),
+				TransportSocket:  probeTLS(),
+				Filters:          []*listenerv3.Filter{probeAnswer()},
+			},
+			{
+				FilterChainMatch: meshTLS("*." + api.SNISuffix),
+				Filters: []*listenerv3.Filter{
+					networkFilter("envoy.filters.network.sni_cluster", new(sniclusterv3.SniCluster)),
+					tcpProxy(EastWestName, blackholeName),
+				},
+			},
+		},
+	}
+	l.Address, l.AdditionalAddresses = everywhere(api.PortEastWest)
+	return seal(Listener, EastWestName, l)
+}
+
+// meshTLS matches a ClientHello of the mesh for serverName. sni_cluster reaches
+// any xds cluster of the process, so nothing else may come to it.
+func meshTLS(serverName string) *listenerv3.FilterChainMatch {
+	return &listenerv3.FilterChainMatch{
+		ServerNames:          []string{serverName},
+		TransportProtocol:    "tls",
+		ApplicationProtocols: []string{api.ALPN},
+	}
+}
+
+func probeAnswer() *listenerv3.Filter {
+	return networkFilter("envoy.filters.network.direct_response", &directv3.Config{
+		Response: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "ok"}},
+	})
+}
+
+// Exposed returns the ports of svc that gateways of network pass on: those that
+// a cluster of that network exports, sorted. Only clusterset services have any.
+func Exposed(s *federation.Snapshot, svc *federation.Service, network federation.NetworkName) []uint16 {
+	var out []uint16
+	for _, e := range svc.Exports {
+		if c := s.Cluster(e.Cluster); c == nil || c.Network != network || c.Lost {
+			continue
+		}
+		for _, p := range e.Ports {
+			if p.Protocol != federation.ProtocolUDP && p.Number != 0 {
+				out = append(out, p.Number)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// NewGatewayCluster returns the xds cluster by which a gateway passes on
+// connections for port of svc. Its name is the server name.
+func NewGatewayCluster(key federation.ServiceKey, port uint16) (*Resource, error) {
+	name, err := gatewayName(key, port)
+	if err != nil {
+		return nil, err
+	}
+	c := edsCluster(name)
+	c.UpstreamBindConfig = bindConfig(userTimeoutOption())
+	return seal(Cluster, name, c)
+}
+
+// NewGatewayEndpoints returns what stands behind a gateway of network for port
+// of svc: ready pods of that network that have a sidecar, and no gateway.
+func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port uint16, network federation.NetworkName) (*Resource, error) {
+	name, err := gatewayName(svc.Key, port)
+	if err != nil {
+		return nil, err
+	}
+	var hops []eastwest.Hop
+	seen := map[netip.AddrPort]bool{}
+	for i := range svc.Endpoints {
+		e := &svc.Endpoints[i]
+		target, _ := e.Target(port)
+		addr := netip.AddrPortFrom(e.Addr, target)
+		if c := s.Cluster(e.Cluster); e.Network != network || !eastwest.Offered(e, port) || seen[addr] || c != nil && c.Lost {
+			continue
+		}
+		seen[addr] = true
+		hops = append(hops, eastwest.Hop{
+			Addr: addr, Cluster: e.Cluster, Network: e.Network, Locality: e.Locality, Pod: e.Pod, Weight: 1,
+		})
+	}
+	return loadAssignment(name, hops, false)
+}
+
+func gatewayName(key federation.ServiceKey, port uint16) (string, error) {
+	name, err := eastwest.SNI(key.Namespace, key.Name, port, "", "")
+	if err != nil {
+		return "", fmt.Errorf("%w: gateway for port %d of %s: %w", ErrInvalid, port, key.Hostname(), err)
+	}
+	return name, nil
+}

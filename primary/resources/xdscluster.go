@@ -1,0 +1,173 @@
+package resources
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/eastwest"
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/trust"
+)
+
+// connectTimeout bounds one attempt to connect to an endpoint.
+const connectTimeout = 2 * time.Second
+
+// ClusterView is what a proxy's place changes about the xds cluster of a port.
+type ClusterView struct {
+	Distant bool // some exporting cluster is on another network, behind gateways
+	MTLS    bool // the proxy speaks the mesh's mTLS
+}
+
+// NewCluster returns the xds cluster of an outbound port of svc. With key.Pod
+// it is that of one pod, whose identity is then the only one expected.
+func NewCluster(svc *federation.Service, port federation.Port, pod string, view ClusterView) (*Resource, error) {
+	name := OutboundKey{Service: svc.Key, Port: port.Number, Pod: pod}.String()
+	c := edsCluster(name)
+	c.UpstreamBindConfig = bindConfig(markOption(api.MarkOutbound), userTimeoutOption())
+	c.CommonLbConfig.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
+		LocalityWeightedLbConfig: new(clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig),
+	}
+	if port.Protocol == federation.ProtocolHTTP || port.Protocol == federation.ProtocolHTTP2 {
+		c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	}
+	c.CircuitBreakers = unlimited()
+	c.TypedExtensionProtocolOptions = outboundProtocols(port.Protocol, view.Distant)
+	c.Metadata = describe(svc.Key, port.Number)
+	if view.MTLS {
+		if err := addMTLS(c, svc, port.Number, identities(svc, pod)); err != nil {
+			return nil, err
+		}
+	}
+	c.TransportSocketMatches = append(c.TransportSocketMatches, plaintextMatch())
+	return seal(Cluster, name, c)
+}
+
+// identities returns who may answer: all accounts of the service, or that of
+// the one pod.
+func identities(svc *federation.Service, pod string) []trust.ID {
+	if pod == "" {
+		return svc.Accounts
+	}
+	if e := endpointOf(svc, pod); e != nil && !e.Account.IsZero() {
+		return []trust.ID{e.Account}
+	}
+	return nil
+}
+
+// addMTLS adds the transport socket for endpoints that speak mTLS. Where no
+// identity is known there is none: an empty list would let anybody answer.
+func addMTLS(c *clusterv3.Cluster, svc *federation.Service, port uint16, ids []trust.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	sni, err := eastwest.SNI(svc.Key.Namespace, svc.Key.Name, port, "", "")
+	if err != nil {
+		return fmt.Errorf("%w: xds cluster %s: %w", ErrInvalid, c.Name, err)
+	}
+	c.TransportSocketMatches = append(c.TransportSocketMatches, &clusterv3.Cluster_TransportSocketMatch{
+		Name:            "mtls",
+		Match:           tunnelMetadata(),
+		TransportSocket: clientTLS(sni, ids),
+	})
+	return nil
+}
+
+// tunnelMetadata marks an endpoint that speaks mTLS, and selects its socket.
+func tunnelMetadata() *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{"tunnel": structpb.NewStringValue("mtls")}}
+}
+
+func plaintextMatch() *clusterv3.Cluster_TransportSocketMatch {
+	return &clusterv3.Cluster_TransportSocketMatch{
+		Name:  "plaintext",
+		Match: new(structpb.Struct),
+		TransportSocket: &corev3.TransportSocket{
+			Name:       "envoy.transport_sockets.raw_buffer",
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(new(rawbufferv3.RawBuffer))},
+		},
+	}
+}
+
+// edsCluster is what every xds cluster with a load assignment of ours has.
+func edsCluster(name string) *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: overADS(), ServiceName: name},
+		ConnectTimeout:       seconds(connectTimeout),
+		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
+		CommonLbConfig:       &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
+		OutlierDetection:     outlierDetection(),
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
+			KeepaliveProbes: u32(3), KeepaliveTime: u32(10), KeepaliveInterval: u32(3),
+		}},
+	}
+}
+
+// outlierDetection takes an endpoint out of use that cannot be connected to,
+// even the last one, and never for what the application answers.
+func outlierDetection() *clusterv3.OutlierDetection {
+	return &clusterv3.OutlierDetection{
+		Interval:                               seconds(time.Second),
+		BaseEjectionTime:                       seconds(5 * time.Second),
+		MaxEjectionTime:                        seconds(30 * time.Second),
+		MaxEjectionPercent:                     u32(100),
+		EnforcingConsecutive_5Xx:               u32(0),
+		ConsecutiveGatewayFailure:              u32(5),
+		EnforcingConsecutiveGatewayFailure:     u32(0),
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          u32(3),
+		EnforcingConsecutiveLocalOriginFailure: u32(100),
+		EnforcingSuccessRate:                   u32(0),
+		EnforcingLocalOriginSuccessRate:        u32(0),
+	}
+}
+
+// unlimited lifts Envoy's default limits of 1,024, which no service asked for.
+func unlimited() *clusterv3.CircuitBreakers {
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		Priority:           corev3.RoutingPriority_DEFAULT,
+		MaxConnections:     u32(math.MaxInt32),
+		MaxPendingRequests: u32(math.MaxInt32),
+		MaxRequests:        u32(math.MaxInt32),
+		MaxRetries:         u32(math.MaxInt32),
+	}}}
+}
+
+// describe says which service an xds cluster leads to, for telemetry.
+func describe(key federation.ServiceKey, port uint16) *corev3.Metadata {
+	return metadata("isthmus", map[string]string{
+		"service": key.Hostname(), "namespace": key.Namespace, "name": key.Name, "port": strconv.Itoa(int(port)),
+	})
+}
+
+// metadata leaves out what is empty.
+func metadata(filter string, values map[string]string) *corev3.Metadata {
+	fields := map[string]*structpb.Value{}
+	for k, v := range values {
+		if v != "" {
+			fields[k] = structpb.NewStringValue(v)
+		}
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{filter: {Fields: fields}}}
+}
+
+// NewPassthrough returns the xds cluster for what matches no service.
+func NewPassthrough() (*Resource, error) {
+	return seal(Cluster, PassthroughName, &clusterv3.Cluster{
+		Name:                 PassthroughName,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
+		LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
+		ConnectTimeout:       seconds(10 * time.Second),
+		UpstreamBindConfig:   bindConfig(markOption(api.MarkOutbound)),
+	})
+}
