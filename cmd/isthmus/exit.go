@@ -3,6 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
 )
 
 // Exit codes of every command.
@@ -16,6 +23,8 @@ const (
 
 // usageError is a mistake on the command line.
 type usageError struct{ error }
+
+func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // errVerdict says that the command did its work and printed a verdict that is
 // not good; nothing more is to be printed.
@@ -41,10 +50,34 @@ func isSilent(err error) bool { return errors.Is(err, errVerdict) }
 
 // describe returns the message for err with the next step on a line of its own.
 func describe(err error) string {
-	if h, ok := errors.AsType[hintError](err); ok {
-		return err.Error() + "\nnext: " + h.hint
+	if h := hint(err); h != "" {
+		return err.Error() + "\nnext: " + h
 	}
 	return err.Error()
+}
+
+// hint returns what the user can do about err, or "".
+func hint(err error) string {
+	if h, ok := errors.AsType[hintError](err); ok {
+		return h.hint
+	}
+	switch {
+	case errors.Is(err, cluster.ErrNoContext):
+		return "kubectl config get-contexts lists them; --kubeconfig names another file (isthmus sandbox kubeconfig)"
+	case errors.Is(err, clusterset.ErrOtherRoot):
+		return "name the right root by --clusterset or --root-cert and --root-key; or remove the cluster's first: isthmus uninstall CONTEXT"
+	case errors.Is(err, clusterset.ErrName):
+		return "give each cluster a name: --cluster-name CONTEXT=NAME; an installed cluster keeps the one it has"
+	case apierrors.IsForbidden(err):
+		return "isthmus precheck CONTEXT lists the rights that are missing"
+	case apierrors.IsUnauthorized(err):
+		return "the kubeconfig's credentials are not accepted: renew them"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH):
+		return "the API server cannot be reached: is the cluster up, and is it the right context? kubectl --context CONTEXT version"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "isthmus check tells what is not well; the same command may be run again"
+	}
+	return ""
 }
 
 func exitCode(err error) int {

@@ -6,14 +6,16 @@ import (
 
 // newRootCommand returns the whole command tree, writing to streams.
 func newRootCommand(streams Streams) *cobra.Command {
+	e := &env{Streams: streams}
 	cmd := &cobra.Command{
-		Use:           "isthmus",
-		Short:         "Join Kubernetes clusters so that services call each other by name, and keep working when one goes away",
+		Use:   "isthmus",
+		Short: "Join Kubernetes clusters so that services call each other by name, and keep working when one goes away",
+		Example: `  isthmus install east west        the mesh in two clusters of the kubeconfig
+  isthmus link east west           each reads the other; proved
+  isthmus export shop/checkout --context west
+  isthmus demo                     all of that on this machine, with no cluster at hand`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		CompletionOptions: cobra.CompletionOptions{
-			HiddenDefaultCmd: false,
-		},
 	}
 	cmd.SetIn(streams.In)
 	cmd.SetOut(streams.Out)
@@ -21,7 +23,12 @@ func newRootCommand(streams Streams) *cobra.Command {
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return withHint(usageError{err}, c.CommandPath()+" --help")
 	})
+	e.addKubeconfig(cmd)
 	cmd.AddCommand(
+		newInstallCommand(e),
+		newUninstallCommand(e),
+		newExportCommand(e),
+		newUnexportCommand(e),
 		newVersionCommand(streams),
 	)
 	return cmd

@@ -1,0 +1,136 @@
+package clusterset
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/install"
+	"github.com/isthmus-mesh/isthmus/trust"
+)
+
+// Target is one cluster to install in.
+type Target struct {
+	Cluster *cluster.Cluster
+	Name    string // in the clusterset; empty: as installed, else the context's name
+	Network string // empty: as installed, else the cluster's name
+}
+
+// InstallOptions says what to install. Values holds what is the same everywhere;
+// its Cluster, Network, TrustDomain and CA are filled here.
+type InstallOptions struct {
+	Targets  []Target
+	Domain   trust.Domain
+	Issuer   *Issuer
+	Values   install.Values
+	Progress func(cluster, step string) // may be nil; called from several goroutines
+}
+
+// Result is one cluster's installation.
+type Result struct {
+	Context string `json:"context"`
+	Cluster string `json:"cluster"`
+	Network string `json:"network"`
+	// Before says whether the cluster had an installation already.
+	Before bool `json:"before"`
+}
+
+// ErrName is wrapped by errors about the name of a cluster.
+var ErrName = errors.New("cluster name")
+
+// Install installs in all targets at once, after everything that can be checked
+// before has been, and waits until all is available. It may be run again.
+func Install(ctx context.Context, opts InstallOptions) ([]Result, error) {
+	plans, err := plan(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]Result, len(plans))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, p := range plans {
+		results[i] = Result{Context: p.cluster.Context, Cluster: p.values.Cluster, Network: p.values.Network, Before: p.before}
+		group.Go(func() error { return p.run(ctx, opts.Progress) })
+	}
+	return results, group.Wait()
+}
+
+// step is what is done in one cluster.
+type step struct {
+	cluster *cluster.Cluster
+	values  install.Values
+	before  bool
+}
+
+func plan(ctx context.Context, opts InstallOptions) ([]step, error) {
+	if opts.Issuer.Single() && len(opts.Targets) > 1 {
+		return nil, errors.New("one intermediate is for one cluster: install one at a time")
+	}
+	var plans []step
+	seen := map[string]string{}
+	for _, target := range opts.Targets {
+		p, err := planOne(ctx, target, opts)
+		if err != nil {
+			return nil, err
+		}
+		if other, ok := seen[p.values.Cluster]; ok {
+			return nil, fmt.Errorf("%w: contexts %s and %s would both be %q", ErrName, other, target.Cluster.Context, p.values.Cluster)
+		}
+		seen[p.values.Cluster] = target.Cluster.Context
+		plans = append(plans, p)
+	}
+	return plans, nil
+}
+
+func planOne(ctx context.Context, target Target, opts InstallOptions) (step, error) {
+	c := target.Cluster
+	have, err := Find(ctx, c)
+	if err != nil {
+		return step{}, err
+	}
+	values := opts.Values
+	values.TrustDomain = opts.Domain.String()
+	if have == nil {
+		have = &Installed{}
+	}
+	values.Cluster = cmp.Or(target.Name, have.Cluster, c.Context)
+	values.Network = cmp.Or(target.Network, have.Network, values.Cluster)
+	switch {
+	case !trust.ValidCluster(values.Cluster):
+		return step{}, fmt.Errorf("%w: %q of context %s is not a DNS label", ErrName, values.Cluster, c.Context)
+	case have.Cluster != "" && have.Cluster != values.Cluster:
+		return step{}, fmt.Errorf("%w: context %s is installed as %q and cannot become %q", ErrName, c.Context, have.Cluster, values.Cluster)
+	case have.TrustDomain != "" && have.TrustDomain != values.TrustDomain:
+		return step{}, fmt.Errorf("context %s has the trust domain %q, which cannot become %q", c.Context, have.TrustDomain, values.TrustDomain)
+	}
+	material, err := findCA(ctx, c)
+	if err != nil {
+		return step{}, err
+	}
+	if values.CA, err = opts.Issuer.Intermediate(values.Cluster, opts.Domain, material); err != nil {
+		return step{}, fmt.Errorf("context %s: %w", c.Context, err)
+	}
+	return step{cluster: c, values: values, before: have.Cluster != ""}, nil
+}
+
+func (p step) run(ctx context.Context, progress func(cluster, step string)) error {
+	objs, err := install.Render(p.values)
+	if err != nil {
+		return err
+	}
+	say := func(text string) {
+		if progress != nil {
+			progress(p.values.Cluster, text)
+		}
+	}
+	if err := install.Apply(ctx, p.cluster.Config, objs, say); err != nil {
+		return fmt.Errorf("install in %s: %w", p.cluster.Context, err)
+	}
+	say("wait for the east-west gateway's address")
+	_, err = GatewayAddresses(ctx, p.cluster, api.SystemNamespace)
+	return err
+}

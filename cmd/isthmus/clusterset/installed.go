@@ -1,0 +1,48 @@
+package clusterset
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/install"
+)
+
+// Installed is what an installation says of itself.
+type Installed struct {
+	Cluster     string `json:"cluster"`
+	Network     string `json:"network"`
+	TrustDomain string `json:"trustDomain"`
+	Hub         string `json:"hub,omitempty"`
+	Tag         string `json:"tag,omitempty"`
+	MTLS        string `json:"mtls,omitempty"`
+}
+
+// Find reads the installation in c; nil where there is none.
+func Find(ctx context.Context, c *cluster.Cluster) (*Installed, error) {
+	m, err := c.Kube.CoreV1().ConfigMaps(api.SystemNamespace).Get(ctx, api.MeshConfigMapName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read installation in %s: %w", c.Context, err)
+	}
+	d := m.Data
+	return &Installed{Cluster: d["cluster"], Network: d["network"], TrustDomain: d["trustDomain"], Hub: d["hub"], Tag: d["tag"], MTLS: d["mtls"]}, nil
+}
+
+// findCA reads the cluster's intermediate; nil where there is none.
+func findCA(ctx context.Context, c *cluster.Cluster) (*install.CA, error) {
+	s, err := c.Kube.CoreV1().Secrets(api.SystemNamespace).Get(ctx, api.CASecretName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read intermediate in %s: %w", c.Context, err)
+	}
+	return &install.CA{Chain: s.Data[api.CAChainKey], Key: s.Data[api.CAKeyKey], Bundle: s.Data[api.CABundleKey]}, nil
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/install"
+	"github.com/isthmus-mesh/isthmus/trust"
+)
+
+// installFlags are the flags of install as given.
+type installFlags struct {
+	out         output
+	clusterset  string
+	domain      string
+	names       map[string]string // by context
+	network     []string
+	files       clusterset.IssuerFiles
+	hub, tag    string
+	strict      bool
+	replicas    int
+	gateways    []string
+	allowServer []string
+	timeout     time.Duration
+	verbose     bool
+}
+
+func newInstallCommand(e *env) *cobra.Command {
+	var f installFlags
+	cmd := &cobra.Command{
+		Use:   "install CONTEXT...",
+		Short: "Install the mesh in clusters of one clusterset, and wait until it is ready",
+		Long: `Install the control plane, the east-west gateway and the definitions in each cluster.
+The first installation makes the clusterset's root, whose key stays on this machine, encrypted, in
+~/.isthmus/CLUSTERSET (or $ISTHMUS_HOME); the next ones find it there. Each cluster gets an
+intermediate of its own. It may be run again: nothing changes that is as it should be.`,
+		Example: `  isthmus install east west
+  isthmus install prod-eu --cluster-name prod-eu=eu --network vpc-1
+  isthmus install east west --network east=lan,west=lan      (pods reach one another directly)
+  isthmus install west --root-cert root.crt --root-key root.key --root-passphrase-file pass`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: e.complete,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runInstall(cmd.Context(), e, f, args)
+		},
+	}
+	addOutput(cmd, &f.out)
+	flags := cmd.Flags()
+	flags.StringVar(&f.clusterset, "clusterset", "default", "name of the clusterset: which root this machine uses")
+	flags.StringVar(&f.domain, "trust-domain", api.DefaultTrustDomain, "SPIFFE trust domain, the same in every cluster")
+	flags.StringToStringVar(&f.names, "cluster-name", nil, "CONTEXT=NAME: the cluster's name; default the context's")
+	flags.StringSliceVar(&f.network, "network", nil, "NAME for all, or CONTEXT=NAME: clusters whose pods reach one another; default the cluster's name")
+	flags.StringVar(&f.files.RootCert, "root-cert", "", "certificate of an existing root")
+	flags.StringVar(&f.files.RootKey, "root-key", "", "its key, encrypted PKCS#8")
+	flags.StringVar(&f.files.Passphrase, "root-passphrase-file", "", "file with the key's passphrase")
+	flags.StringVar(&f.files.Chain, "ca-cert", "", "an existing intermediate of this one cluster, with its chain")
+	flags.StringVar(&f.files.Key, "ca-key", "", "its key, PKCS#8")
+	flags.StringVar(&f.files.Bundle, "ca-bundle", "", "the roots to trust")
+	flags.StringVar(&f.hub, "hub", "", "where images come from; default "+api.ImageHub)
+	flags.StringVar(&f.tag, "tag", "", "tag of the images")
+	flags.BoolVar(&f.strict, "strict", false, "refuse plaintext in the whole mesh")
+	flags.IntVar(&f.replicas, "replicas", 0, "replicas of the control plane")
+	flags.StringSliceVar(&f.gateways, "gateway-address", nil, "HOST:PORT of the east-west gateway where its Service cannot tell it (one cluster)")
+	flags.StringSliceVar(&f.allowServer, "allow-server", nil, "remote API servers to accept although they are on loopback; for tests")
+	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long to wait until all is ready")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say each object")
+	return cmd
+}
+
+func runInstall(ctx context.Context, e *env, f installFlags, contexts []string) error {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	clusters, err := e.open(contexts)
+	if err != nil {
+		return err
+	}
+	home, err := clusterset.Home(os.Getenv)
+	if err != nil {
+		return err
+	}
+	p := newProgress(e.Streams)
+	results, err := doInstall(ctx, f, home, clusters, func(cluster, step string) {
+		if f.verbose || strings.HasPrefix(step, "wait") {
+			p.say(cluster, step)
+		}
+	}, func(line string) { p.say("", line) })
+	if err != nil {
+		return err
+	}
+	if f.out == outputJSON {
+		return printJSON(e.Out, map[string]any{"installed": results})
+	}
+	return printInstalled(e.Out, results, contexts)
+}
+
+// doInstall is install without its printing; the demo uses it too.
+func doInstall(ctx context.Context, f installFlags, home string, clusters []*cluster.Cluster, step func(cluster, step string), note func(string)) ([]clusterset.Result, error) {
+	targets, err := f.targets(clusters)
+	if err != nil {
+		return nil, err
+	}
+	domain, err := trust.ParseDomain(f.domain)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	store, err := clusterset.Open(home, f.clusterset)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	issuer, err := clusterset.OpenIssuer(store, f.files, domain)
+	if err != nil {
+		return nil, err
+	}
+	if issuer.Created {
+		note("made the root of the clusterset; its key is in " + issuer.Origin + ": keep it safe, and apart from the passphrase")
+	} else {
+		note("use the root in " + issuer.Origin)
+	}
+	return clusterset.Install(ctx, clusterset.InstallOptions{
+		Targets: targets, Domain: domain, Issuer: issuer, Progress: step,
+		Values: install.Values{
+			Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer,
+		},
+	})
+}
+
+// targets joins clusters with the names and networks given for them.
+func (f installFlags) targets(clusters []*cluster.Cluster) ([]clusterset.Target, error) {
+	if len(f.gateways) > 0 && len(clusters) > 1 {
+		return nil, usageErrorf("--gateway-address is for one cluster: install one at a time")
+	}
+	networks, all, err := parseNetworks(f.network)
+	if err != nil {
+		return nil, err
+	}
+	used := 0
+	var out []clusterset.Target
+	for _, c := range clusters {
+		network, ok := networks[c.Context]
+		if ok {
+			used++
+		} else {
+			network = all
+		}
+		name, ok := f.names[c.Context]
+		if ok {
+			used++
+		}
+		out = append(out, clusterset.Target{Cluster: c, Name: name, Network: network})
+	}
+	if used != len(networks)+len(f.names) {
+		return nil, usageErrorf("--cluster-name or --network names a context that is not among those to install")
+	}
+	return out, nil
+}
+
+// parseNetworks reads NAME (for all) and CONTEXT=NAME.
+func parseNetworks(given []string) (byContext map[string]string, all string, err error) {
+	byContext = map[string]string{}
+	for _, g := range given {
+		context, name, ok := strings.Cut(g, "=")
+		switch {
+		case !ok && all == "":
+			all, name = g, g
+		case !ok:
+			return nil, "", usageErrorf("--network is given twice for all clusters: %s and %s", all, g)
+		default:
+			byContext[context] = name
+		}
+		if !trust.ValidCluster(name) {
+			return nil, "", usageErrorf("network name %q is not a DNS label", name)
+		}
+	}
+	return byContext, all, nil
+}
+
+func printInstalled(w io.Writer, results []clusterset.Result, contexts []string) error {
+	for _, r := range results {
+		state := "installed"
+		if r.Before {
+			state = "was installed; brought up to date"
+		}
+		fmt.Fprintf(w, "cluster %s (context %s, network %s): %s\n", r.Cluster, r.Context, r.Network, state)
+	}
+	next := "isthmus link " + strings.Join(contexts, " ")
+	if len(contexts) == 1 {
+		next += " OTHER-CONTEXT"
+	}
+	_, err := fmt.Fprintf(w, "next: %s\n", next)
+	return err
+}

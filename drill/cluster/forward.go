@@ -1,0 +1,103 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+)
+
+// Tunnel leads to a port of a pod by the API server, also where the pod listens
+// on loopback only.
+type Tunnel struct {
+	Addr string // host:port on loopback
+
+	stop chan struct{}
+	done chan error
+}
+
+// Forward opens a tunnel to port of a pod. Close it.
+func (c *Cluster) Forward(ctx context.Context, namespace, pod string, port int) (*Tunnel, error) {
+	transport, upgrader, err := spdy.RoundTripperFor(c.Config)
+	if err != nil {
+		return nil, fmt.Errorf("forward to %s/%s: %w", namespace, pod, err)
+	}
+	url := c.Kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
+	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
+	ready := make(chan struct{})
+	t := &Tunnel{stop: make(chan struct{}), done: make(chan error, 1)}
+	fw, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, t.stop, ready, io.Discard, io.Discard)
+	if err != nil {
+		return nil, fmt.Errorf("forward to %s/%s: %w", namespace, pod, err)
+	}
+	go func() { t.done <- fw.ForwardPorts() }()
+	select {
+	case err := <-t.done:
+		return nil, fmt.Errorf("forward to %s/%s of %s: %w", namespace, pod, c.Context, err)
+	case <-ctx.Done():
+		t.Close()
+		return nil, ctx.Err()
+	case <-ready:
+	}
+	ports, err := fw.GetPorts()
+	if err != nil || len(ports) != 1 {
+		t.Close()
+		return nil, fmt.Errorf("forward to %s/%s: no local port: %w", namespace, pod, err)
+	}
+	t.Addr = fmt.Sprintf("127.0.0.1:%d", ports[0].Local)
+	return t, nil
+}
+
+// Close ends the tunnel and waits for that.
+func (t *Tunnel) Close() {
+	close(t.stop)
+	<-t.done
+}
+
+// maxBody bounds what is read of an answer.
+const maxBody = 64 << 20
+
+// Get asks path of the HTTP server behind the tunnel and returns the body of a
+// good answer.
+func (t *Tunnel) Get(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.Addr+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", path, res.Status)
+	}
+	return body, nil
+}
+
+// GetJSON asks path of a pod's port and decodes the answer into out.
+func (c *Cluster) GetJSON(ctx context.Context, namespace, pod string, port int, path string, out any) error {
+	t, err := c.Forward(ctx, namespace, pod, port)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	body, err := t.Get(ctx, path)
+	if err != nil {
+		return fmt.Errorf("ask %s/%s of %s: %w", namespace, pod, c.Context, err)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("read %s of %s/%s: %w", path, namespace, pod, err)
+	}
+	return nil
+}
