@@ -8,8 +8,12 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 )
+
+// maxResponse bounds one response in bytes.
+const maxResponse = 128 << 20
 
 // errLastGood ends a session so that the next one says what was just loaded.
 var errLastGood = errors.New("last good configuration loaded")
@@ -26,7 +30,7 @@ type session struct {
 func (c *Client) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(c.opts.Conn).DeltaAggregatedResources(ctx)
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(c.opts.Conn).DeltaAggregatedResources(ctx, grpc.MaxCallRecvMsgSize(maxResponse))
 	if err != nil {
 		return fmt.Errorf("open xds stream: %w", err)
 	}
