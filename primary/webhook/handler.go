@@ -1,0 +1,155 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+
+	"gomodules.xyz/jsonpatch/v2"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// maxBody is the largest review that is read, in bytes. A stored object has at
+// most 1.5 MiB, and a review holds it once on creation.
+const maxBody = 4 << 20
+
+// Path is where Handler is to be served.
+const Path = "/inject"
+
+// Handler answers admission reviews of pods. The API server is its only caller;
+// it needs no client certificate, because the answer reveals nothing that the
+// caller has not sent.
+func Handler(cfg Config, log *slog.Logger) http.Handler {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		review, err := readReview(w, r)
+		if err != nil {
+			var status statusError
+			if !errors.As(err, &status) {
+				status = statusError{http.StatusBadRequest, err}
+			}
+			http.Error(w, status.Error(), status.code)
+			return
+		}
+		response := admit(review.Request, cfg)
+		if !response.Allowed {
+			log.Info("pod refused", "namespace", review.Request.Namespace, "pod", podTitle(review.Request), "err", response.Result.Message)
+		}
+		response.UID = review.Request.UID
+		w.Header().Set("Content-Type", "application/json")
+		answer := admissionv1.AdmissionReview{TypeMeta: review.TypeMeta, Response: response}
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			log.Debug("write admission answer", "err", err)
+		}
+	})
+}
+
+type statusError struct {
+	code int
+	err  error
+}
+
+func (e statusError) Error() string { return e.err.Error() }
+
+// readReview reads and checks one review.
+func readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionReview, error) {
+	if r.Method != http.MethodPost {
+		return nil, statusError{http.StatusMethodNotAllowed, errors.New("only POST is served")}
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, statusError{http.StatusUnsupportedMediaType, errors.New("content type is not application/json")}
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, statusError{http.StatusRequestEntityTooLarge, fmt.Errorf("review is larger than %d bytes", maxBody)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read review: %w", err)
+	}
+	return parseReview(data)
+}
+
+// parseReview decodes a review and checks that it holds a request.
+func parseReview(data []byte) (*admissionv1.AdmissionReview, error) {
+	var review admissionv1.AdmissionReview
+	if err := json.Unmarshal(data, &review); err != nil {
+		return nil, fmt.Errorf("decode review: %w", err)
+	}
+	if review.APIVersion != "admission.k8s.io/v1" || review.Kind != "AdmissionReview" {
+		return nil, fmt.Errorf("%s %s is not an AdmissionReview of admission.k8s.io/v1", review.APIVersion, review.Kind)
+	}
+	if review.Request == nil {
+		return nil, errors.New("review has no request")
+	}
+	return &review, nil
+}
+
+// admit injects the pod of a request.
+func admit(req *admissionv1.AdmissionRequest, cfg Config) *admissionv1.AdmissionResponse {
+	if req.Resource.Resource != "pods" || req.SubResource != "" || req.Operation != admissionv1.Create {
+		return &admissionv1.AdmissionResponse{Allowed: true}
+	}
+	var pod corev1.Pod
+	if err := json.Unmarshal(req.Object.Raw, &pod); err != nil {
+		return refuse(fmt.Errorf("decode pod: %w", err))
+	}
+	injected, err := Inject(&pod, cfg)
+	if err != nil {
+		return refuse(err)
+	}
+	patch, err := diff(&pod, injected)
+	if err != nil {
+		return refuse(err)
+	}
+	response := &admissionv1.AdmissionResponse{Allowed: true}
+	if patch != nil {
+		response.Patch, response.PatchType = patch, new(admissionv1.PatchTypeJSONPatch)
+	}
+	return response
+}
+
+// diff returns the JSON patch from one pod to the other, nil if they are equal.
+// Both are encoded by us, so that fields which we do not know are not touched.
+func diff(before, after *corev1.Pod) ([]byte, error) {
+	a, err := json.Marshal(before)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(after)
+	if err != nil {
+		return nil, err
+	}
+	operations, err := jsonpatch.CreatePatch(a, b)
+	if err != nil {
+		return nil, fmt.Errorf("compare pods: %w", err)
+	}
+	if len(operations) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(operations)
+}
+
+func refuse(err error) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{Result: &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid, Message: "isthmus: " + err.Error(),
+	}}
+}
+
+func podTitle(req *admissionv1.AdmissionRequest) string {
+	if req.Name != "" {
+		return req.Name
+	}
+	var meta metav1.PartialObjectMetadata
+	if json.Unmarshal(req.Object.Raw, &meta) != nil {
+		return ""
+	}
+	return meta.GenerateName
+}

@@ -1,0 +1,260 @@
+package webhook_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/install"
+	"github.com/isthmus-mesh/isthmus/internal/testenv"
+	"github.com/isthmus-mesh/isthmus/primary/webhook"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+var env *testenv.Env
+
+func TestMain(m *testing.M) {
+	os.Exit(testenv.Shared(m, func(e *testenv.Env) { env = e }))
+}
+
+// serve starts a replica of the webhook: its listener, its certificate.
+func serve(t *testing.T, client kubernetes.Interface) (address string, serving *webhook.Serving) {
+	t.Helper()
+	serving, err := webhook.NewServing(webhook.ServingOptions{Client: client, Hosts: []string{"127.0.0.1"}, Interval: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(webhook.Path, webhook.Handler(config, nil))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 2)
+	go func() { done <- serving.Run(ctx) }()
+	go func() { done <- server.Serve(tls.NewListener(plain, serving.TLS())) }()
+	t.Cleanup(func() {
+		cancel()
+		_ = server.Close()
+		<-done
+		<-done
+	})
+	return plain.Addr().String(), serving
+}
+
+// configuration returns the chart's own webhook configuration, pointed at address.
+func configuration(t *testing.T, address string) *admissionregistrationv1.MutatingWebhookConfiguration {
+	t.Helper()
+	objs, err := install.Render(install.Values{Cluster: "east"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, obj := range objs {
+		if obj.GetKind() != "MutatingWebhookConfiguration" {
+			continue
+		}
+		var c admissionregistrationv1.MutatingWebhookConfiguration
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, &c); err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.Webhooks {
+			c.Webhooks[i].ClientConfig.Service = nil
+			c.Webhooks[i].ClientConfig.URL = new("https://" + address + webhook.Path)
+		}
+		return &c
+	}
+	t.Fatal("the chart has no webhook configuration")
+	return nil
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20s: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// The API server itself calls the webhook: pods of labelled namespaces are
+// injected, others are not, and while nobody answers none starts.
+func TestAPIServerCalls(t *testing.T) {
+	client := kubernetes.NewForConfigOrDie(env.Config)
+	env.EnsureNamespace(t, api.SystemNamespace)
+	address, serving := serve(t, client)
+	configurations := client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	made, err := configurations.Create(t.Context(), configuration(t, address), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = configurations.Delete(context.Background(), made.Name, metav1.DeleteOptions{}) })
+	eventually(t, "the configuration bears a caBundle", func() bool {
+		c, err := configurations.Get(t.Context(), made.Name, metav1.GetOptions{})
+		return err == nil && len(c.Webhooks[0].ClientConfig.CABundle) > 0 && len(c.Webhooks[1].ClientConfig.CABundle) > 0 && serving.Ready()
+	})
+
+	for name, test := range map[string]struct {
+		labels map[string]string
+		pod    map[string]string // labels
+		want   bool
+	}{
+		"istio":          {map[string]string{"istio-injection": "enabled"}, nil, true},
+		"ours":           {map[string]string{"isthmus.dev/inject": "true"}, nil, true},
+		"both":           {map[string]string{"istio-injection": "enabled", "isthmus.dev/inject": "true"}, nil, true},
+		"none":           {nil, nil, false},
+		"istio disabled": {map[string]string{"istio-injection": "disabled", "isthmus.dev/inject": "true"}, nil, false},
+		"ours disabled":  {map[string]string{"istio-injection": "enabled", "isthmus.dev/inject": "false"}, nil, false},
+		"pod opts out":   {map[string]string{"istio-injection": "enabled"}, map[string]string{"sidecar.istio.io/inject": "false"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ns := labelled(t, client, test.labels)
+			want := test.want
+			eventually(t, "the API server knows the webhook", func() bool {
+				p, err := create(t, client, ns, test.pod)
+				if err != nil {
+					return false
+				}
+				return (p.Annotations[api.AnnotationInjected] != "") == want
+			})
+		})
+	}
+
+	t.Run("refused", func(t *testing.T) {
+		ns := labelled(t, client, map[string]string{"istio-injection": "enabled"})
+		p := pod(t, `{metadata: {generateName: p-}, spec: {serviceAccountName: default, automountServiceAccountToken: false, containers: [{name: a, image: a, readinessProbe: {tcpSocket: {port: web}}}]}}`)
+		_, err := client.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
+		if err == nil || !strings.Contains(err.Error(), `no port named "web"`) {
+			t.Errorf("error %v", err)
+		}
+	})
+
+	t.Run("fails closed", func(t *testing.T) {
+		ns := labelled(t, client, map[string]string{"istio-injection": "enabled"})
+		c, err := configurations.Get(t.Context(), made.Name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.Webhooks {
+			c.Webhooks[i].ClientConfig.URL = new("https://127.0.0.1:1" + webhook.Path)
+		}
+		if _, err := configurations.Update(t.Context(), c, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "pods are refused while nobody answers", func() bool {
+			_, err := create(t, client, ns, nil)
+			return apierrors.IsInternalError(err)
+		})
+	})
+}
+
+// Two replicas share one authority, and a broken one is made anew.
+func TestSharedAuthority(t *testing.T) {
+	client := kubernetes.NewForConfigOrDie(env.Config)
+	env.EnsureNamespace(t, api.SystemNamespace)
+	_, a := serve(t, client)
+	_, b := serve(t, client)
+	eventually(t, "both are ready", func() bool { return a.Ready() && b.Ready() })
+	authorityKey := func(s *webhook.Serving) string {
+		leaf, err := s.TLS().GetCertificate(nil)
+		if err != nil {
+			return err.Error()
+		}
+		return string(leaf.Leaf.AuthorityKeyId)
+	}
+	eventually(t, "both have one authority", func() bool { return authorityKey(a) == authorityKey(b) })
+	before := authorityKey(a)
+
+	secrets := client.CoreV1().Secrets(api.SystemNamespace)
+	secret, err := secrets.Get(t.Context(), webhook.SecretName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Data[corev1.TLSPrivateKeyKey] = []byte("broken")
+	if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both have a new authority", func() bool { return authorityKey(a) != before && authorityKey(a) == authorityKey(b) })
+}
+
+func TestBadRequests(t *testing.T) {
+	server := httptest.NewServer(webhook.Handler(config, nil))
+	defer server.Close()
+	for name, test := range map[string]struct {
+		contentType string
+		body        io.Reader
+		want        int
+	}{
+		"too large":     {"application/json", io.LimitReader(spaces{}, 5<<20), http.StatusRequestEntityTooLarge},
+		"wrong type":    {"text/plain", strings.NewReader("{}"), http.StatusUnsupportedMediaType},
+		"not json":      {"application/json", strings.NewReader("{"), http.StatusBadRequest},
+		"no request":    {"application/json", strings.NewReader(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`), http.StatusBadRequest},
+		"other kind":    {"application/json", strings.NewReader(`{"apiVersion":"v1","kind":"Pod"}`), http.StatusBadRequest},
+		"deeply nested": {"application/json", bytes.NewReader(bytes.Repeat([]byte("["), 1<<20)), http.StatusBadRequest},
+	} {
+		response, err := http.Post(server.URL, test.contentType, test.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != test.want {
+			t.Errorf("%s: status %d, want %d", name, response.StatusCode, test.want)
+		}
+	}
+}
+
+type spaces struct{}
+
+func (spaces) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+func labelled(t *testing.T, client kubernetes.Interface, labels map[string]string) string {
+	t.Helper()
+	name := env.Namespace(t)
+	ns, err := client.CoreV1().Namespaces().Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range labels {
+		ns.Labels[k] = v
+	}
+	if _, err := client.CoreV1().Namespaces().Update(t.Context(), ns, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	if _, err := client.CoreV1().ServiceAccounts(name).Create(t.Context(), account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func create(t *testing.T, client kubernetes.Interface, ns string, labels map[string]string) (*corev1.Pod, error) {
+	t.Helper()
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "p-", Labels: labels},
+		Spec:       corev1.PodSpec{ServiceAccountName: "default", AutomountServiceAccountToken: new(false), Containers: []corev1.Container{{Name: "a", Image: "a"}}},
+	}
+	return client.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
+}
