@@ -29,6 +29,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newUninstallCommand(e),
 		newExportCommand(e),
 		newUnexportCommand(e),
+		newStatusCommand(e),
 		newVersionCommand(streams),
 	)
 	return cmd

@@ -42,6 +42,20 @@ func GatewayAddresses(ctx context.Context, c *cluster.Cluster, namespace string)
 	return addresses, err
 }
 
+// GatewaysNow returns the addresses that gateways of the cluster have now, sorted.
+func GatewaysNow(ctx context.Context, c *cluster.Cluster, namespace string) ([]string, error) {
+	list, err := c.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{LabelSelector: api.LabelGateway + "=" + api.GatewayEastWest})
+	if err != nil {
+		return nil, err
+	}
+	var addresses []string
+	for i := range list.Items {
+		addresses = append(addresses, outside(&list.Items[i])...)
+	}
+	slices.Sort(addresses)
+	return addresses, nil
+}
+
 // outside returns the addresses that a gateway's Service tells itself; those of
 // a NodePort are its nodes' and not told here.
 func outside(s *corev1.Service) []string {

@@ -1,0 +1,103 @@
+package meshstatus
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+)
+
+// Patience is how long one cluster may take to answer everything.
+const Patience = 15 * time.Second
+
+// Collect asks all clusters at once. One that does not answer is part of the
+// report; it is no error.
+func Collect(ctx context.Context, clusters []*cluster.Cluster) Report {
+	report := Report{Time: time.Now().UTC(), Clusters: make([]Cluster, len(clusters)), Healthy: len(clusters) > 0}
+	var wg sync.WaitGroup
+	for i, c := range clusters {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, Patience)
+			defer cancel()
+			report.Clusters[i] = collect(ctx, c)
+		})
+	}
+	wg.Wait()
+	for _, c := range report.Clusters {
+		report.Healthy = report.Healthy && c.healthy()
+	}
+	return report
+}
+
+func collect(ctx context.Context, c *cluster.Cluster) Cluster {
+	out := Cluster{Context: c.Context, Links: []Link{}, Exports: []Export{}, Imports: []Import{}}
+	installed, err := clusterset.Find(ctx, c)
+	if err != nil {
+		out.Error = err.Error()
+		return out
+	}
+	if installed == nil {
+		out.Error = "the mesh is not installed"
+		return out
+	}
+	out.Cluster, out.Network, out.TrustDomain, out.Tag = installed.Cluster, installed.Network, installed.TrustDomain, installed.Tag
+	for what, read := range map[string]func(context.Context, *cluster.Cluster) error{
+		"version":       out.readVersion,
+		"control plane": out.readWorkloads,
+		"gateway":       out.readGateway,
+		"links":         out.readLinks,
+		"exports":       out.readExports,
+		"imports":       out.readImports,
+		"proxies":       out.readProxies,
+	} {
+		if err := read(ctx, c); err != nil {
+			out.Notes = append(out.Notes, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	slices.Sort(out.Notes)
+	return out
+}
+
+func (out *Cluster) readVersion(_ context.Context, c *cluster.Cluster) error {
+	info, err := c.Kube.Discovery().ServerVersion()
+	if err == nil {
+		out.Version = info.GitVersion
+	}
+	return err
+}
+
+func (out *Cluster) readWorkloads(ctx context.Context, c *cluster.Cluster) (err error) {
+	if out.ControlPlane, err = workload(ctx, c, api.ControlPlaneName); err != nil {
+		return err
+	}
+	out.Gateway.Workload, err = workload(ctx, c, api.EastWestName)
+	if apierrors.IsNotFound(err) {
+		return nil // installed without a gateway
+	}
+	return err
+}
+
+func workload(ctx context.Context, c *cluster.Cluster, name string) (Workload, error) {
+	d, err := c.Kube.AppsV1().Deployments(api.SystemNamespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return Workload{}, err
+	}
+	w := Workload{Ready: d.Status.ReadyReplicas, Want: 1}
+	if d.Spec.Replicas != nil {
+		w.Want = *d.Spec.Replicas
+	}
+	return w, nil
+}
+
+func (out *Cluster) readGateway(ctx context.Context, c *cluster.Cluster) (err error) {
+	out.Gateway.Addresses, err = clusterset.GatewaysNow(ctx, c, api.SystemNamespace)
+	return err
+}

@@ -1,0 +1,81 @@
+package meshstatus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+)
+
+// Debug opens the debug view of each ready control plane pod of c in turn and hands it to
+// use: each replica knows its own proxies only.
+func Debug(ctx context.Context, c *cluster.Cluster, use func(pod string, view *cluster.Tunnel) error) error {
+	pods, err := c.Pods(ctx, api.SystemNamespace, "app="+api.ControlPlaneName)
+	if err != nil {
+		return err
+	}
+	if len(pods) == 0 {
+		return errors.New("no pod of the control plane is running")
+	}
+	var errs error
+	for _, pod := range pods {
+		if !cluster.Ready(&pod) {
+			continue
+		}
+		errs = errors.Join(errs, withView(ctx, c, pod.Name, use))
+	}
+	return errs
+}
+
+func withView(ctx context.Context, c *cluster.Cluster, pod string, use func(string, *cluster.Tunnel) error) error {
+	view, err := c.Forward(ctx, api.SystemNamespace, pod, api.PortAdmin)
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	return use(pod, view)
+}
+
+func (out *Cluster) readProxies(ctx context.Context, c *cluster.Cluster) error {
+	pods, err := c.Kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+	if err != nil {
+		return err
+	}
+	for _, pod := range pods.Items {
+		if pod.Annotations[api.AnnotationInjected] != "" && pod.DeletionTimestamp == nil {
+			out.Proxies.Injected++
+		}
+	}
+	return Debug(ctx, c, func(_ string, view *cluster.Tunnel) error {
+		var proxies []struct {
+			Refused map[string]any `json:"refused"`
+		}
+		if err := getJSON(ctx, view, "/debug/proxies", &proxies); err != nil {
+			return err
+		}
+		out.Proxies.Connected += len(proxies)
+		for _, p := range proxies {
+			if len(p.Refused) > 0 {
+				out.Proxies.Refusing++
+			}
+		}
+		out.Problems = nil // all replicas see the same ones
+		return getJSON(ctx, view, "/debug/problems", &out.Problems)
+	})
+}
+
+func getJSON(ctx context.Context, view *cluster.Tunnel, path string, out any) error {
+	body, err := view.Get(ctx, path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}

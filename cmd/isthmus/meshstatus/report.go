@@ -1,0 +1,108 @@
+// Package meshstatus reads the state of the mesh from its clusters, as objects and
+// debug views tell it: nothing is concluded that nobody said.
+package meshstatus
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
+)
+
+// Report is the state of all clusters that were asked.
+type Report struct {
+	Time     time.Time `json:"time"`
+	Clusters []Cluster `json:"clusters"`
+	// Healthy says that every cluster answered, all its parts are ready, every link is
+	// Connected, and no proxy refused anything.
+	Healthy bool `json:"healthy"`
+}
+
+// Cluster is the state of one cluster.
+type Cluster struct {
+	Context      string    `json:"context"`
+	Cluster      string    `json:"cluster,omitempty"` // empty: no mesh is installed
+	Network      string    `json:"network,omitempty"`
+	TrustDomain  string    `json:"trustDomain,omitempty"`
+	Version      string    `json:"version,omitempty"` // Kubernetes
+	Tag          string    `json:"tag,omitempty"`     // of the mesh's images
+	Error        string    `json:"error,omitempty"`   // it could not be asked
+	ControlPlane Workload  `json:"controlPlane"`
+	Gateway      Gateway   `json:"gateway"`
+	Links        []Link    `json:"links"`
+	Exports      []Export  `json:"exports"`
+	Imports      []Import  `json:"imports"`
+	Proxies      Proxies   `json:"proxies"`
+	Problems     []Problem `json:"problems,omitempty"`
+	Notes        []string  `json:"notes,omitempty"` // what could not be read, and why
+}
+
+// Workload is a Deployment of the mesh.
+type Workload struct {
+	Ready int32 `json:"ready"`
+	Want  int32 `json:"want"`
+}
+
+// OK reports whether there is one and all of it is ready.
+func (w Workload) OK() bool { return w.Want > 0 && w.Ready >= w.Want }
+
+// Gateway is the east-west gateway.
+type Gateway struct {
+	Workload
+	Addresses []string `json:"addresses,omitempty"` // host:port from outside
+}
+
+// Link is a ClusterLink with its status.
+type Link struct {
+	Cluster string `json:"cluster"` // the one that is read
+	v1alpha1.ClusterLinkStatus
+}
+
+// Export is a ServiceExport.
+type Export struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	Valid     string    `json:"valid,omitempty"` // True, False, Unknown; empty when nobody said
+	Ready     string    `json:"ready,omitempty"`
+	Conflict  string    `json:"conflict,omitempty"`
+	Message   string    `json:"message,omitempty"` // of the first condition that is not well
+	Since     time.Time `json:"since,omitzero"`
+}
+
+// Import is a ServiceImport.
+type Import struct {
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	IPs       []string `json:"ips,omitempty"`
+	Clusters  []string `json:"clusters,omitempty"` // that export it
+}
+
+// Proxies counts the proxies of a cluster.
+type Proxies struct {
+	Injected  int `json:"injected"`  // running pods with a sidecar
+	Connected int `json:"connected"` // streams to the control plane
+	Refusing  int `json:"refusing"`  // proxies that refused something and still do
+}
+
+// Problem is something wrong in a user's object, in the control plane's words.
+type Problem struct {
+	Object  json.RawMessage `json:"object,omitempty"`
+	Reason  string          `json:"reason"`
+	Message string          `json:"message"`
+}
+
+// healthy reports whether nothing of c is amiss.
+func (c Cluster) healthy() bool {
+	if c.Error != "" || c.Cluster == "" || !c.ControlPlane.OK() || c.Proxies.Refusing > 0 {
+		return false
+	}
+	if c.Gateway.Want > 0 && !c.Gateway.OK() {
+		return false
+	}
+	for _, l := range c.Links {
+		if l.State != v1alpha1.LinkConnected {
+			return false
+		}
+	}
+	return true
+}

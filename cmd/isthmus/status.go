@@ -1,0 +1,151 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+)
+
+func newStatusCommand(e *env) *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use:   "status [CONTEXT...]",
+		Short: "Show clusters, links, gateways, exports and proxies: the state, and since when",
+		Long: `Show what the clusters say of themselves; without contexts, of all in the kubeconfig.
+The exit code is 3 when something is not well.`,
+		Example: `  isthmus status
+  isthmus status east -o json`,
+		ValidArgsFunction: e.complete,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			contexts, err := e.contexts(args)
+			if err != nil {
+				return err
+			}
+			clusters, err := e.open(contexts)
+			if err != nil {
+				return err
+			}
+			report := meshstatus.Collect(cmd.Context(), clusters)
+			return finish(report.Healthy, out, e.Out, report, func(w io.Writer) error { return printStatus(w, report) })
+		},
+	}
+	addOutput(cmd, &out)
+	return cmd
+}
+
+// contexts returns args, or all contexts of the kubeconfig where there are none.
+func (e *env) contexts(args []string) ([]string, error) {
+	if len(args) > 0 {
+		return args, nil
+	}
+	names, err := cluster.Contexts(e.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, withHint(fmt.Errorf("the kubeconfig has no contexts"), "name a file by --kubeconfig or $KUBECONFIG; or isthmus sandbox up")
+	}
+	return names, nil
+}
+
+// finish prints a report in either form and turns its verdict into the exit code.
+func finish(good bool, out output, w io.Writer, report any, text func(io.Writer) error) error {
+	var err error
+	if out == outputJSON {
+		err = printJSON(w, report)
+	} else {
+		err = text(w)
+	}
+	if err == nil && !good {
+		err = errVerdict
+	}
+	return err
+}
+
+func printStatus(w io.Writer, report meshstatus.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CONTEXT\tCLUSTER\tNETWORK\tKUBERNETES\tCONTROL PLANE\tGATEWAY\tPROXIES\tEXPORTS\tIMPORTS")
+	for _, c := range report.Clusters {
+		if c.Error != "" {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", c.Context, "-", c.Error)
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, c.Network, c.Version,
+			replicas(c.ControlPlane), gatewayText(c.Gateway), proxiesText(c.Proxies), len(c.Exports), len(c.Imports))
+	}
+	printLinks(t, report)
+	printExports(t, report)
+	for _, c := range report.Clusters {
+		for _, p := range c.Problems {
+			fmt.Fprintf(t, "problem in %s: %s: %s %s\n", c.Context, p.Object, p.Reason, p.Message)
+		}
+		for _, note := range c.Notes {
+			fmt.Fprintf(t, "not known of %s: %s\n", c.Context, note)
+		}
+	}
+	return t.Flush()
+}
+
+func printLinks(t io.Writer, report meshstatus.Report) {
+	fmt.Fprintln(t, "\nLINK\tSTATE\tSINCE\tLAST REACHABLE\tGATEWAYS\tEXPORTS\tENDPOINTS\tMESSAGE")
+	for _, c := range report.Clusters {
+		for _, l := range c.Links {
+			since, last := "-", "-"
+			if l.Since != nil {
+				since = age(report.Time, l.Since.Time)
+			}
+			if l.LastReachable != nil {
+				last = age(report.Time, l.LastReachable.Time)
+			}
+			var gateways []string
+			for _, g := range l.Gateways {
+				state := "silent"
+				if g.Answers {
+					state = "answers"
+				}
+				gateways = append(gateways, g.Address+" "+state)
+			}
+			fmt.Fprintf(t, "%s reads %s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", c.Cluster, l.Cluster, l.State, since, last,
+				cmp.Or(strings.Join(gateways, ", "), "-"), l.Exports, l.Endpoints, l.Message)
+		}
+	}
+}
+
+func printExports(t io.Writer, report meshstatus.Report) {
+	fmt.Fprintln(t, "\nEXPORT\tCLUSTER\tREADY\tCONFLICT\tMESSAGE")
+	for _, c := range report.Clusters {
+		for _, x := range c.Exports {
+			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%s\t%s\n", x.Namespace, x.Name, c.Cluster, cmp.Or(x.Ready, "-"), cmp.Or(x.Conflict, "-"), x.Message)
+		}
+	}
+}
+
+func replicas(w meshstatus.Workload) string { return fmt.Sprintf("%d/%d", w.Ready, w.Want) }
+
+func gatewayText(g meshstatus.Gateway) string {
+	if g.Want == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%s %s", replicas(g.Workload), cmp.Or(strings.Join(g.Addresses, ","), "no address"))
+}
+
+func proxiesText(p meshstatus.Proxies) string {
+	text := fmt.Sprintf("%d connected, %d injected", p.Connected, p.Injected)
+	if p.Refusing > 0 {
+		text += fmt.Sprintf(", %d REFUSE", p.Refusing)
+	}
+	return text
+}
+
+// age is how long before now t was, roughly.
+func age(now, t time.Time) string {
+	return now.Sub(t).Truncate(time.Second).String() + " ago"
+}
