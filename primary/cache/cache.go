@@ -1,0 +1,253 @@
+package cache
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/primary/resources"
+)
+
+// Proxy is who a member of the cache is.
+type Proxy struct {
+	Group    Group
+	Workload federation.WorkloadKey // of a sidecar: its pod
+	Identity string                 // the SPIFFE ID that it proved
+}
+
+// State is what a proxy is to be sent at one moment.
+type State struct {
+	Shared *Set // the same for its whole group
+	Own    *Set // its inbound side; a sidecar's only
+	// Since is when the cache was given the snapshot that last changed this.
+	Since time.Time
+	limits
+}
+
+// limits says what a State cannot know. It is comparable.
+type limits struct {
+	unread bool // the proxy's own cluster was not listed yet
+	blank  bool // some cluster was neither listed nor found in the checkpoint
+	known  bool // the snapshot has the proxy's pod
+}
+
+// Get returns the resource of that name, or nil.
+func (s *State) Get(t resources.Type, name string) *resources.Resource {
+	if r := s.Own.Get(t, name); r != nil {
+		return r
+	}
+	return s.Shared.Get(t, name)
+}
+
+// Withheld reports whether a resource that State does not have must not be
+// taken from a client all the same. The inbound side of a pod that the snapshot
+// does not know stays as it is. And what a client claims to have from before it
+// came to this server may be there, in a cluster that was not read yet.
+func (s *State) Withheld(name string, claimed bool) bool {
+	switch {
+	case strings.HasPrefix(name, resources.InboundName):
+		return !s.known
+	case !claimed:
+		return false
+	case strings.HasSuffix(name, "."+api.ZoneCluster):
+		return s.unread
+	case strings.HasSuffix(name, "."+api.ZoneClusterSet), strings.HasSuffix(name, "."+api.SNISuffix):
+		return s.blank
+	}
+	return false
+}
+
+// Complete reports whether nothing is withheld for want of knowledge.
+func (s *State) Complete() bool { return !s.blank && !s.unread }
+
+// ChangedSince returns the names that may differ from old, a State of the same
+// proxy. It is false where everything has to be compared.
+func (s *State) ChangedSince(old *State) (Names, bool) {
+	if old == nil || s.limits != old.limits {
+		return Names{}, false
+	}
+	names, ok := s.Shared.ChangedSince(old.Shared)
+	if !ok {
+		return Names{}, false
+	}
+	if s.Own != old.Own {
+		for _, set := range []*Set{old.Own, s.Own} {
+			for t := range resources.Type(resources.TypeCount) {
+				for name := range set.All(t) {
+					names.add(t, name)
+				}
+			}
+		}
+	}
+	return names, true
+}
+
+// Cache turns snapshots into States. It is safe for concurrent use.
+type Cache struct {
+	log    *slog.Logger
+	static map[Kind][]*resources.Resource // what every proxy of a kind has
+
+	mu       sync.Mutex
+	snapshot *federation.Snapshot // nil before the first
+	updated  time.Time
+	topology topology
+	gaps     gaps
+	entries  map[federation.ServiceKey]*entry
+	groups   map[Group]*groupState
+	members  map[*Member]bool
+	inbound  map[string]*Set // by InboundView.Key
+	problems map[federation.ServiceKey]string
+}
+
+// New returns an empty cache; log may be nil.
+func New(log *slog.Logger) *Cache {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Cache{
+		log:      log,
+		static:   map[Kind][]*resources.Resource{Sidecar: sidecarStatic(log), EastWest: eastWestStatic(log)},
+		entries:  map[federation.ServiceKey]*entry{},
+		groups:   map[Group]*groupState{},
+		members:  map[*Member]bool{},
+		inbound:  map[string]*Set{},
+		problems: map[federation.ServiceKey]string{},
+	}
+}
+
+// Update brings every member to snapshot s, which must not be nil, and wakes
+// those whose State changed.
+func (c *Cache) Update(s *federation.Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.snapshot, c.updated, c.topology, c.gaps = s, time.Now(), topologyOf(s), gapsOf(s)
+	for key := range c.entries {
+		if s.Service(key) == nil {
+			delete(c.entries, key)
+			delete(c.problems, key)
+		}
+	}
+	for _, g := range c.groups {
+		c.updateGroup(g)
+	}
+	for _, e := range c.entries {
+		e.old = nil
+	}
+	used := map[string]*Set{}
+	for m := range c.members {
+		c.updateMember(m, used)
+	}
+	c.inbound = used
+}
+
+// entry returns the entry of svc in the current snapshot.
+func (c *Cache) entry(svc *federation.Service) *entry {
+	topology := c.topology.of(svc)
+	old := c.entries[svc.Key]
+	if old != nil && old.svc == svc && old.topology == topology {
+		return old
+	}
+	e := newEntry(svc, topology, old)
+	c.entries[svc.Key] = e
+	delete(c.problems, svc.Key)
+	return e
+}
+
+func (c *Cache) updateGroup(g *groupState) {
+	g.update(c.snapshot, c.entry, c.static[g.group.Kind], func(svc *federation.Service, err error) {
+		if c.problems[svc.Key] != err.Error() {
+			c.problems[svc.Key] = err.Error()
+			c.log.Warn("service left out of xds", "service", svc.Key.Hostname(), "err", err)
+		}
+	})
+}
+
+// Problems returns what could not be expressed, by service.
+func (c *Cache) Problems() map[federation.ServiceKey]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[federation.ServiceKey]string, len(c.problems))
+	for k, v := range c.problems {
+		out[k] = v
+	}
+	return out
+}
+
+func sidecarStatic(log *slog.Logger) []*resources.Resource {
+	return makeAll(log, resources.NewOutbound, resources.NewPassthrough, func() (*resources.Resource, error) {
+		return resources.NewInboundCluster(0, false)
+	})
+}
+
+func eastWestStatic(log *slog.Logger) []*resources.Resource {
+	return makeAll(log, resources.NewEastWest)
+}
+
+// makeAll calls makers that have only constants to work from, so that an error
+// is a fault of this program.
+func makeAll(log *slog.Logger, makers ...generator) []*resources.Resource {
+	var out []*resources.Resource
+	for _, m := range makers {
+		r, err := m()
+		if err != nil {
+			log.Error("static resource cannot be made", "err", err)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// own returns the inbound side of a workload.
+func (c *Cache) own(w *federation.Workload, used map[string]*Set) *Set {
+	view := resources.InboundOf(w)
+	key := view.Key()
+	if used[key] != nil {
+		return used[key]
+	}
+	set := c.inbound[key]
+	if set == nil {
+		var err error
+		if set, err = inboundSet(view); err != nil {
+			c.log.Warn("workload left without inbound listener", "proxy", fmt.Sprint(w.Key), "err", err)
+		}
+	}
+	used[key] = set
+	return set
+}
+
+func inboundSet(view resources.InboundView) (*Set, error) {
+	ed := newEdit(nil)
+	l, err := resources.NewInbound(view)
+	if err != nil {
+		return nil, err
+	}
+	ed.put(l)
+	for _, p := range view.Ports {
+		if !p.Declared {
+			continue
+		}
+		r, err := resources.NewInboundCluster(p.Port, p.Protocol != federation.ProtocolTCP && p.Protocol != federation.ProtocolUDP)
+		if err != nil {
+			return nil, err
+		}
+		ed.put(r)
+	}
+	return ed.done(nil), nil
+}
+
+// Groups returns the groups that have members, in no order.
+func (c *Cache) Groups() []Group {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []Group
+	for g := range c.groups {
+		out = append(out, g)
+	}
+	return slices.Clip(out)
+}

@@ -1,0 +1,169 @@
+package cache
+
+import (
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/primary/resources"
+)
+
+// Kind is what a proxy is for.
+type Kind uint8
+
+const (
+	Sidecar  Kind = iota
+	EastWest      // gateway
+)
+
+func (k Kind) String() string {
+	if k == EastWest {
+		return "east-west"
+	}
+	return "sidecar"
+}
+
+// Group is what decides which shared resources a proxy is sent. It is a
+// proxy's place, proved where it can be, and no wider than that.
+type Group struct {
+	Kind    Kind
+	Cluster federation.ClusterName
+	Network federation.NetworkName
+	Zone    string
+	MTLS    bool // speaks the mesh's mTLS
+}
+
+// groupState is what the cache keeps of a group while it has members.
+type groupState struct {
+	group   Group
+	members int
+	parts   map[federation.ServiceKey]*part
+	beaten  map[string]bool // listeners whose address another has
+	set     *Set
+}
+
+// visible reports whether members of g are sent anything of svc.
+func (g Group) visible(svc *federation.Service) bool {
+	if g.Kind == EastWest {
+		return svc.Key.ClusterSet()
+	}
+	return svc.VisibleTo(g.Cluster)
+}
+
+// update brings the group's Set to snapshot s, whose services have entries.
+func (g *groupState) update(s *federation.Snapshot, entries func(*federation.Service) *entry, static []*resources.Resource, problem func(*federation.Service, error)) {
+	parts := make(map[federation.ServiceKey]*part, len(g.parts))
+	ed := newEdit(g.set)
+	for _, r := range static {
+		ed.put(r)
+	}
+	moved := false // some listener's address
+	var touched []federation.ServiceKey
+	for svc := range s.Services() {
+		if !g.group.visible(svc) {
+			continue
+		}
+		p, err := entries(svc).partOf(s, g.group)
+		if err != nil {
+			problem(svc, err)
+		}
+		parts[svc.Key] = p
+		if before := g.parts[svc.Key]; before != p {
+			touched = append(touched, svc.Key)
+			moved = moved || !sameClaims(before, p)
+		}
+	}
+	for key, before := range g.parts {
+		if parts[key] == nil {
+			touched = append(touched, key)
+			moved = moved || len(before.claims) > 0
+		}
+	}
+	beaten := g.beaten
+	if moved {
+		beaten = settle(s, parts)
+	}
+	for _, key := range touched {
+		replace(ed, g.parts[key], parts[key], beaten)
+	}
+	if moved {
+		g.release(ed, parts, beaten)
+	}
+	g.parts, g.beaten, g.set = parts, beaten, ed.done(g.set)
+}
+
+func sameClaims(a, b *part) bool {
+	if a == nil || b == nil {
+		return (a == nil || len(a.claims) == 0) && (b == nil || len(b.claims) == 0)
+	}
+	return (&part{claims: a.claims}).equal(&part{claims: b.claims})
+}
+
+// replace takes out what only before had, and puts in what after has.
+func replace(ed *edit, before, after *part, beaten map[string]bool) {
+	if before != nil {
+		kept := map[resources.Type]map[string]bool{}
+		if after != nil {
+			for _, r := range after.resources {
+				if kept[r.Type] == nil {
+					kept[r.Type] = map[string]bool{}
+				}
+				kept[r.Type][r.Name] = true
+			}
+		}
+		for _, r := range before.resources {
+			if !kept[r.Type][r.Name] {
+				ed.remove(r.Type, r.Name)
+			}
+		}
+	}
+	if after == nil {
+		return
+	}
+	for _, r := range after.resources {
+		if r.Type != resources.Listener || !beaten[r.Name] {
+			ed.put(r)
+		}
+	}
+}
+
+// release corrects the listeners of services that did not change themselves,
+// but whose address became free or was taken.
+func (g *groupState) release(ed *edit, parts map[federation.ServiceKey]*part, beaten map[string]bool) {
+	for name := range beaten {
+		ed.remove(resources.Listener, name)
+	}
+	if len(g.beaten) == 0 {
+		return
+	}
+	for _, p := range parts {
+		for _, r := range p.resources {
+			if r.Type == resources.Listener && g.beaten[r.Name] && !beaten[r.Name] {
+				ed.put(r)
+			}
+		}
+	}
+}
+
+// settle decides who has an address that several listeners want: services of
+// the own cluster before those of the clusterset, then by key. A pod behind two
+// headless services is the usual case. It returns those that go without.
+func settle(s *federation.Snapshot, parts map[federation.ServiceKey]*part) map[string]bool {
+	owner := map[netip.AddrPort]string{}
+	beaten := map[string]bool{}
+	for _, clusterset := range []bool{false, true} {
+		for svc := range s.Services() {
+			p := parts[svc.Key]
+			if p == nil || svc.Key.ClusterSet() != clusterset {
+				continue
+			}
+			for _, c := range p.claims {
+				if owner[c.addr] == "" {
+					owner[c.addr] = c.name
+				} else if owner[c.addr] != c.name {
+					beaten[c.name] = true
+				}
+			}
+		}
+	}
+	return beaten
+}

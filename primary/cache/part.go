@@ -1,0 +1,163 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/primary/resources"
+)
+
+// part is what a group is sent of one service.
+type part struct {
+	resources []*resources.Resource
+	claims    []claim
+}
+
+// claim says that a listener wants an address. Two listeners with one address
+// would be refused by Envoy, so the group lets one have it.
+type claim struct {
+	addr netip.AddrPort
+	name string
+}
+
+func (p *part) equal(o *part) bool {
+	return p == o || o != nil && slices.Equal(p.resources, o.resources) && slices.Equal(p.claims, o.claims)
+}
+
+// partOf returns what group g is sent of e's service, made at most once, and
+// the same pointer as before where it came out the same. The error joins what
+// was wrong with single ports; the others are there.
+func (e *entry) partOf(s *federation.Snapshot, g Group) (*part, error) {
+	if p := e.parts[g]; p != nil {
+		return p, nil
+	}
+	b := &partBuilder{entry: e, s: s, group: g, part: new(part)}
+	if g.Kind == EastWest {
+		b.gateway()
+	} else {
+		b.sidecar()
+	}
+	if e.old != nil && b.part.equal(e.old.parts[g]) {
+		b.part = e.old.parts[g]
+	}
+	e.parts[g] = b.part
+	return b.part, errors.Join(b.errs...)
+}
+
+type partBuilder struct {
+	*entry
+	s     *federation.Snapshot
+	group Group
+	part  *part
+	errs  []error
+}
+
+// add takes all resources of one port, or none where one could not be made.
+func (b *partBuilder) add(claims []claim, made ...func() (*resources.Resource, error)) {
+	var all []*resources.Resource
+	for _, m := range made {
+		r, err := m()
+		if err != nil {
+			b.errs = append(b.errs, err)
+			return
+		}
+		if r != nil {
+			all = append(all, r)
+		}
+	}
+	b.part.resources = append(b.part.resources, all...)
+	b.part.claims = append(b.part.claims, claims...)
+}
+
+func (b *partBuilder) sidecar() {
+	for _, port := range b.svc.Ports {
+		switch {
+		case port.Protocol == federation.ProtocolUDP:
+		case port.Number == 0:
+			b.errs = append(b.errs, fmt.Errorf("%w: port 0 of %s", resources.ErrInvalid, b.svc.Key.Hostname()))
+		case b.svc.Headless:
+			for _, pod := range resources.Pods(b.s, b.svc, port.Number, b.group.Network) {
+				b.pod(port, pod)
+			}
+		default:
+			b.service(port)
+		}
+	}
+}
+
+// service adds the resources of a port that is called at the service's address.
+func (b *partBuilder) service(port federation.Port) {
+	name := resources.OutboundKey{Service: b.svc.Key, Port: port.Number}
+	addrs := resources.ListenerAddrs(b.svc, port.Number, b.group.Cluster)
+	view := resources.View{Cluster: b.group.Cluster, Network: b.group.Network, MTLS: b.group.MTLS}
+	if b.svc.SameZone {
+		view.Zone = b.group.Zone
+	}
+	b.add(claimsOf(name.String(), addrs), b.cluster(name, port, b.accounts), func() (*resources.Resource, error) {
+		return b.fresh(endpointsKey{port.Number, view}, func() (*resources.Resource, error) {
+			return resources.NewEndpoints(b.s, b.svc, port.Number, view)
+		})
+	}, b.listener(name, port.Protocol, addrs), b.route(name, port.Protocol))
+}
+
+// pod adds the resources of a port of one pod of a headless service.
+func (b *partBuilder) pod(port federation.Port, pod resources.PodListener) {
+	name := resources.OutboundKey{Service: b.svc.Key, Port: port.Number, Pod: pod.Pod}
+	addrs := []netip.AddrPort{pod.Addr}
+	b.add(claimsOf(name.String(), addrs), b.cluster(name, port, pod.Account.String()), func() (*resources.Resource, error) {
+		return b.fresh(podEndpointsKey{port.Number, pod.Pod, b.group.MTLS}, func() (*resources.Resource, error) {
+			return resources.NewPodEndpoints(b.svc, port.Number, pod.Pod, b.group.MTLS)
+		})
+	}, b.listener(name, port.Protocol, addrs), b.route(name, port.Protocol))
+}
+
+func (b *partBuilder) cluster(name resources.OutboundKey, port federation.Port, identities string) generator {
+	view := resources.ClusterView{Distant: resources.Distant(b.s, b.svc, b.group.Network), MTLS: b.group.MTLS}
+	return func() (*resources.Resource, error) {
+		return b.lasting(clusterKey{name, port.Protocol, view, identities}, func() (*resources.Resource, error) {
+			return resources.NewCluster(b.svc, port, name.Pod, view)
+		})
+	}
+}
+
+func (b *partBuilder) listener(name resources.OutboundKey, protocol federation.Protocol, addrs []netip.AddrPort) generator {
+	return func() (*resources.Resource, error) {
+		return b.lasting(listenerKey{name, protocol, fmt.Sprint(addrs)}, func() (*resources.Resource, error) {
+			return resources.NewListener(name, protocol, addrs)
+		})
+	}
+}
+
+func (b *partBuilder) route(name resources.OutboundKey, protocol federation.Protocol) generator {
+	return func() (*resources.Resource, error) {
+		if protocol == federation.ProtocolTCP {
+			return nil, nil
+		}
+		return b.lasting(routeKey{name}, func() (*resources.Resource, error) { return resources.NewRoute(name) })
+	}
+}
+
+func (b *partBuilder) gateway() {
+	for _, port := range resources.Exposed(b.s, b.svc, b.group.Network) {
+		b.add(nil, func() (*resources.Resource, error) {
+			return b.lasting(gatewayClusterKey{b.svc.Key, port}, func() (*resources.Resource, error) {
+				return resources.NewGatewayCluster(b.svc.Key, port)
+			})
+		}, func() (*resources.Resource, error) {
+			return b.fresh(gatewayEndpointsKey{port, b.group.Network}, func() (*resources.Resource, error) {
+				return resources.NewGatewayEndpoints(b.s, b.svc, port, b.group.Network)
+			})
+		})
+	}
+}
+
+func claimsOf(name string, addrs []netip.AddrPort) []claim {
+	var out []claim
+	for _, a := range addrs {
+		out = append(out, claim{a, name})
+	}
+	return out
+}
