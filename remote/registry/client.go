@@ -1,0 +1,71 @@
+package registry
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// Limits of a remote client. A watch that hears nothing is pinged, so that a
+// connection into the void ends.
+const (
+	dialTimeout   = 5 * time.Second
+	headerTimeout = 30 * time.Second
+	pingAfter     = 10 * time.Second
+	pingTimeout   = 5 * time.Second
+)
+
+// newClient returns a client for the API server of access. It has connections
+// of its own: CloseIdleConnections ends what is left of it. It follows no
+// redirect and no proxy setting.
+func newClient(access Access, allow []string) (*http.Client, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(access.CA) {
+		return nil, refused("certificate-authority-data holds no certificate")
+	}
+	config := &tls.Config{RootCAs: roots, ServerName: access.ServerName, MinVersion: tls.VersionTLS12}
+	if len(access.CertPEM) > 0 {
+		pair, err := tls.X509KeyPair(access.CertPEM, access.KeyPEM)
+		if err != nil {
+			return nil, refused("client-certificate-data and client-key-data do not fit")
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	dialer := &net.Dialer{
+		Timeout: dialTimeout, KeepAlive: 15 * time.Second,
+		Control: func(_, address string, _ syscall.RawConn) error { return allowedAddr(address, allow) },
+	}
+	transport := &http.Transport{
+		DialContext:           dialer.DialContext,
+		TLSClientConfig:       config,
+		TLSHandshakeTimeout:   dialTimeout,
+		ResponseHeaderTimeout: headerTimeout,
+		IdleConnTimeout:       90 * time.Second,
+		ForceAttemptHTTP2:     true,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+	return &http.Client{
+		Transport:     bearer{access.Token, transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+// bearer adds the token to each request.
+type bearer struct {
+	token string
+	next  *http.Transport
+}
+
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.next.RoundTrip(r)
+}
+
+// CloseIdleConnections lets http.Client reach the transport.
+func (b bearer) CloseIdleConnections() { b.next.CloseIdleConnections() }
