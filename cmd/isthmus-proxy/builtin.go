@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/isthmus-mesh/isthmus/dataplane/admin"
+	"github.com/isthmus-mesh/isthmus/dataplane/xds"
+)
+
+// builtin is the built-in data plane, fed by our own xDS client.
+type builtin struct {
+	engine engine
+	client *xds.Client
+}
+
+func (p *proxy) newPlane() (plane, error) {
+	if p.cfg.dataplane == dataplaneEnvoy {
+		return nil, errors.New("no envoy data plane in this build")
+	}
+	return p.newBuiltin()
+}
+
+func (p *proxy) newBuiltin() (*builtin, error) {
+	e, err := p.newEngine()
+	if err != nil {
+		return nil, err
+	}
+	client, err := xds.New(xds.Options{
+		Conn: p.identity.Conn(), Node: p.cfg.node(), Applier: applier{e}, LastGood: p.lastGood(),
+		Log: p.log.With("part", "xds"), Metrics: p.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &builtin{engine: e, client: client}, nil
+}
+
+func (b *builtin) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.engine.Run(ctx) })
+	group.Go(func() error { return b.client.Run(ctx) })
+	return group.Wait()
+}
+
+func (b *builtin) Ready() error {
+	select {
+	case <-b.client.Ready():
+		return nil
+	default:
+	}
+	s := b.client.Status()
+	if s.Connected {
+		return errors.New("waiting for listeners and xds clusters")
+	}
+	return fmt.Errorf("no configuration: control plane not reached: %s", s.LastError)
+}
+
+func (b *builtin) Drain(ctx context.Context) error { return b.engine.Drain(ctx) }
+
+func (b *builtin) Pages(o *admin.Options) {
+	o.State, o.XDS = b.client.State, b.client.Status
+}
