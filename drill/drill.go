@@ -1,0 +1,278 @@
+// Package drill rehearses failure: it sends a load, breaks something, measures,
+// restores, and says whether the objectives were met.
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/drill/load"
+)
+
+// Scenario is one thing to lose.
+type Scenario struct {
+	Name string // such as local-endpoints
+	What string // what is broken, in one sentence
+	// Check refuses, before anything is changed, what would do harm.
+	Check func(ctx context.Context) error
+	// Break breaks it and returns at once; Restore undoes that, and is called however the
+	// drill ends, also when Break failed half-way. It may be called twice.
+	Break   func(ctx context.Context) error
+	Restore func(ctx context.Context) error
+	// Noticed, if set, waits until the mesh itself says what is broken.
+	Noticed func(ctx context.Context) error
+}
+
+// Options configures Run.
+type Options struct {
+	Scenario   Scenario
+	Objectives Objectives
+	// Load sends requests until its context ends, and hands over each one's record
+	// as soon as it is known.
+	Load     func(ctx context.Context, each func(load.Record)) error
+	Baseline time.Duration // 0 means 5 s
+	Hold     time.Duration // how long it stays broken at least; 0 means 10 s
+	After    time.Duration // how long is watched after Home answers again; 0 means 3 s
+	Progress func(step string)
+}
+
+// Result is a drill with its verdict.
+type Result struct {
+	Scenario string `json:"scenario"`
+	What     string `json:"what"`
+	Marks
+	Objectives Objectives `json:"objectives"`
+	Measured
+	// NoticedSeconds is from the break until the mesh said so; null where the scenario
+	// does not ask or it never did.
+	NoticedSeconds *float64 `json:"noticedSeconds,omitempty"`
+}
+
+// firstAnswerPatience bounds the wait for the first good answer.
+const firstAnswerPatience = 30 * time.Second
+
+// restorePatience bounds the restore, which goes on when the drill is interrupted.
+const restorePatience = time.Minute
+
+// Run does the drill. An error says that it could not be done; a drill that was
+// done and failed has a verdict. What was broken is restored in any case.
+func Run(ctx context.Context, opts Options) (Result, error) {
+	opts = opts.withDefaults()
+	if err := opts.Scenario.Check(ctx); err != nil {
+		return Result{}, fmt.Errorf("drill %s is not safe: %w", opts.Scenario.Name, err)
+	}
+	r := &runner{opts: opts}
+	result, err := r.run(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("drill %s: %w", opts.Scenario.Name, err)
+	}
+	return result, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Baseline == 0 {
+		o.Baseline = 5 * time.Second
+	}
+	if o.Hold == 0 {
+		o.Hold = 10 * time.Second
+	}
+	if o.After == 0 {
+		o.After = 3 * time.Second
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if o.Scenario.Check == nil {
+		o.Scenario.Check = func(context.Context) error { return nil }
+	}
+	return o
+}
+
+// runner is one drill under way.
+type runner struct {
+	opts    Options
+	marks   Marks
+	noticed *float64
+
+	mu      sync.Mutex
+	records []load.Record // guarded by mu
+}
+
+func (r *runner) run(ctx context.Context) (Result, error) {
+	loadCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- r.opts.Load(loadCtx, r.add) }()
+	// A load that ends by itself makes all waiting pointless.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	var loadErr error
+	go func() {
+		defer close(done)
+		loadErr = <-ended
+		cancel(fmt.Errorf("the load ended by itself: %w", errors.Join(loadErr, errEnded)))
+	}()
+	err := r.phases(ctx)
+	stop()
+	<-done
+	if err != nil {
+		return Result{}, err
+	}
+	return r.result(), nil
+}
+
+var errEnded = errors.New("no more requests")
+
+func (r *runner) phases(ctx context.Context) (err error) {
+	r.opts.Progress("wait for the first answer")
+	if err := r.await(ctx, firstAnswerPatience, "a first good answer", time.Time{}, func(load.Record) bool { return true }); err != nil {
+		return err
+	}
+	r.opts.Progress(fmt.Sprintf("baseline for %s", r.opts.Baseline))
+	r.marks.Started = time.Now()
+	if err := pause(ctx, r.opts.Baseline); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.restoreAfterAll(ctx, err)) }()
+	r.opts.Progress("break: " + r.opts.Scenario.What)
+	r.marks.Broken = time.Now()
+	if err := r.opts.Scenario.Break(ctx); err != nil {
+		return fmt.Errorf("break: %w", err)
+	}
+	if err := r.hold(ctx); err != nil {
+		return err
+	}
+	r.opts.Progress("restore")
+	r.marks.Restored = time.Now()
+	if err := r.opts.Scenario.Restore(ctx); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return r.watchReturn(ctx)
+}
+
+// restoreAfterAll restores what a drill that went wrong has left broken.
+func (r *runner) restoreAfterAll(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	r.opts.Progress("restore after all")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restorePatience)
+	defer cancel()
+	if err := r.opts.Scenario.Restore(ctx); err != nil {
+		return fmt.Errorf("restore after all: %w", err)
+	}
+	return nil
+}
+
+// hold stays broken for Hold, and until the mesh has noticed where the scenario asks.
+func (r *runner) hold(ctx context.Context) error {
+	r.opts.Progress(fmt.Sprintf("measure for %s", r.opts.Hold))
+	if notice := r.opts.Scenario.Noticed; notice != nil {
+		limited, cancel := context.WithTimeout(ctx, max(r.opts.Hold, time.Minute))
+		defer cancel()
+		if err := notice(limited); err == nil {
+			s := seconds(time.Since(r.marks.Broken))
+			r.noticed = &s
+			r.opts.Progress(fmt.Sprintf("the mesh noticed after %.1f s", s))
+		} else if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return pause(ctx, time.Until(r.marks.Broken.Add(r.opts.Hold)))
+}
+
+// watchReturn waits until Home answers again, FailBack at most, and then for After.
+func (r *runner) watchReturn(ctx context.Context) error {
+	home := r.opts.Objectives.Home
+	if home != "" {
+		err := r.await(ctx, r.opts.Objectives.FailBack+r.opts.After, home+" to answer again", r.marks.Restored, func(rec load.Record) bool { return rec.Cluster == home })
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		if err == nil {
+			r.opts.Progress(home + " answers again")
+		}
+	}
+	if err := pause(ctx, r.opts.After); err != nil {
+		return err
+	}
+	r.marks.Ended = time.Now()
+	return nil
+}
+
+func (r *runner) add(rec load.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.records = append(r.records, rec)
+}
+
+// await waits for a good record that began after since and that is as match says.
+func (r *runner) await(ctx context.Context, patience time.Duration, what string, since time.Time, match func(load.Record) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for seen := 0; ; {
+		r.mu.Lock()
+		fresh := r.records[seen:]
+		seen += len(fresh)
+		r.mu.Unlock()
+		for _, rec := range fresh {
+			if rec.OK() && rec.Start.After(since) && match(rec) {
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w%s", what, context.Cause(ctx), r.lastError())
+		}
+	}
+}
+
+// lastError returns the text of the latest failure, to explain a wait in vain.
+func (r *runner) lastError() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.records) - 1; i >= 0; i-- {
+		if rec := r.records[i]; !rec.OK() {
+			return fmt.Sprintf(" (last failure: %s %s)", rec.Kind, rec.Message)
+		}
+	}
+	return ""
+}
+
+func (r *runner) result() Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var counted []load.Record
+	for _, rec := range r.records {
+		if !rec.Start.Before(r.marks.Started) && rec.Start.Before(r.marks.Ended) {
+			counted = append(counted, rec)
+		}
+	}
+	out := Result{
+		Scenario: r.opts.Scenario.Name, What: r.opts.Scenario.What, Marks: r.marks, Objectives: r.opts.Objectives,
+		Measured: Judge(counted, r.marks, r.opts.Objectives), NoticedSeconds: r.noticed,
+	}
+	if r.opts.Scenario.Noticed != nil && r.noticed == nil {
+		out.Verdict = Fail
+		out.Reasons = append(out.Reasons, "the mesh never said that anything was broken")
+	}
+	return out
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
