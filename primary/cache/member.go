@@ -75,3 +75,6 @@ func (c *Cache) updateMember(m *Member, used map[string]*Set) {
 	default:
 	}
 }
+
+// Proxy returns who the member is.
+func (m *Member) Proxy() Proxy { return m.proxy }

@@ -1,0 +1,304 @@
+package ads
+
+import (
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/primary/cache"
+	"github.com/isthmus-mesh/isthmus/primary/resources"
+)
+
+// subscription is what one client wants of one type, and has of it.
+type subscription struct {
+	url   string
+	typ   resources.Type
+	known bool // typ is set; of an unknown type there is nothing, and we say so
+
+	wildcard bool
+	names    map[string]bool
+	// has holds the version last sent, or claimed at the start; "" where the
+	// client was told that there is none.
+	has     map[string]string
+	claimed map[string]bool // of has, what the client brought from before this stream
+	bodies  map[string]*resources.Resource
+	forced  map[string]bool // to be sent even where the version is the same
+
+	all   bool // compare everything
+	dirty map[string]bool
+	// mustAnswer asks for a response though there may be nothing to say: a
+	// client's start waits for it.
+	mustAnswer bool
+	// resumed is the version that a reconnecting state-of-the-world client has,
+	// until it was compared.
+	resumed string
+
+	lastNonce string
+	flight    *flight
+	acked     map[string]string // versions that the client took
+	refused   map[string]refusal
+	sentAt    time.Time
+}
+
+// flight is a response that the client has not answered yet.
+type flight struct {
+	nonce string
+	since time.Time
+	items []item
+}
+
+type item struct {
+	name, version string
+	before        *resources.Resource // what the client had, if this server sent it
+}
+
+// refusal is a version that the client did not take. It is not sent again.
+type refusal struct {
+	Version string
+	Err     string
+	good    *resources.Resource // what it has instead, if this server sent it
+}
+
+func newSubscription(url string) *subscription {
+	t, known := resources.ParseType(url)
+	return &subscription{
+		url: url, typ: t, known: known,
+		names: map[string]bool{}, has: map[string]string{}, claimed: map[string]bool{}, bodies: map[string]*resources.Resource{},
+		forced: map[string]bool{}, dirty: map[string]bool{}, acked: map[string]string{}, refused: map[string]refusal{},
+	}
+}
+
+// subscribe adds a name. A name that is subscribed to anew is sent, whatever
+// the client had.
+func (s *subscription) subscribe(name string) {
+	if name == "*" {
+		s.wildcard, s.all, s.mustAnswer = true, true, true
+		return
+	}
+	s.names[name] = true
+	s.dirty[name] = true
+	s.forget(name)
+}
+
+// unsubscribe takes a name away; the client forgets the resource by itself.
+func (s *subscription) unsubscribe(name string) {
+	if name == "*" {
+		s.wildcard = false
+		for had := range s.has {
+			if !s.names[had] {
+				s.forget(had)
+			}
+		}
+		return
+	}
+	delete(s.names, name)
+	if !s.wildcard {
+		s.forget(name)
+	}
+}
+
+func (s *subscription) forget(name string) {
+	delete(s.has, name)
+	delete(s.claimed, name)
+	delete(s.bodies, name)
+	delete(s.forced, name)
+	delete(s.refused, name)
+	delete(s.acked, name)
+}
+
+// claim notes what the client says that it has from before this stream.
+func (s *subscription) claim(versions map[string]string) {
+	for name, version := range versions {
+		if version != "" && (s.wildcard || s.names[name]) {
+			s.has[name], s.claimed[name] = version, true
+			s.acked[name] = version
+		}
+	}
+	s.all = true
+}
+
+// mark notes which names may have to be sent after the state changed.
+func (s *subscription) mark(names []string) {
+	for _, name := range names {
+		if _, had := s.has[name]; s.wildcard || s.names[name] || had {
+			s.dirty[name] = true
+		}
+	}
+}
+
+// force makes name be sent again, unless the client refused that version.
+func (s *subscription) force(name string) {
+	if s.names[name] {
+		s.forced[name] = true
+		s.dirty[name] = true
+	}
+}
+
+// compare looks at all names that may differ and returns what is to be sent and
+// what is to be taken away. Names that neither applies to are clean after it.
+func (s *subscription) compare(state *cache.State) (update []*resources.Resource, remove []string) {
+	if s.all {
+		s.all = false
+		for name := range s.candidates(state) {
+			s.dirty[name] = true
+		}
+	}
+	for name := range s.dirty {
+		r := s.lookup(state, name)
+		switch {
+		case r != nil && s.wants(state, r):
+			update = append(update, r)
+		case r == nil && s.toRemove(state, name):
+			remove = append(remove, name)
+		default:
+			delete(s.dirty, name)
+			delete(s.forced, name)
+		}
+	}
+	return update, remove
+}
+
+// candidates returns every name that the client has, asked for, or may have.
+func (s *subscription) candidates(state *cache.State) map[string]bool {
+	out := map[string]bool{}
+	for name := range s.has {
+		out[name] = true
+	}
+	for name := range s.names {
+		out[name] = true
+	}
+	if s.wildcard && s.known {
+		for _, set := range []*cache.Set{state.Shared, state.Own} {
+			for name := range set.All(s.typ) {
+				out[name] = true
+			}
+		}
+	}
+	return out
+}
+
+// lookup returns the resource that the client is to have under name, or nil.
+func (s *subscription) lookup(state *cache.State, name string) *resources.Resource {
+	if !s.known || !s.wildcard && !s.names[name] {
+		return nil
+	}
+	return state.Get(s.typ, name)
+}
+
+// wants reports whether the client has to be sent r.
+func (s *subscription) wants(state *cache.State, r *resources.Resource) bool {
+	if bad, ok := s.refused[r.Name]; ok && bad.Version == r.Version {
+		return false
+	}
+	had, ok := s.has[r.Name]
+	if ok && r.Empty && s.claimed[r.Name] && state.Withheld(r.Name, true) {
+		return false // an empty assignment in place of one that may still be true
+	}
+	return s.forced[r.Name] || !ok || had != r.Version
+}
+
+// toRemove reports whether the client has to be told that there is no resource
+// of that name: it has one, or asked for it and has no answer yet.
+func (s *subscription) toRemove(state *cache.State, name string) bool {
+	had, ok := s.has[name]
+	if ok && had == "" || !ok && !s.names[name] {
+		return false
+	}
+	return !state.Withheld(name, s.claimed[name] || !ok)
+}
+
+// sending notes that the resources and removals are on their way.
+func (s *subscription) sending(nonce string, now time.Time, update []*resources.Resource, remove []string) {
+	f := &flight{nonce: nonce, since: now}
+	for _, r := range update {
+		if s.has[r.Name] != r.Version || s.forced[r.Name] {
+			f.items = append(f.items, item{name: r.Name, version: r.Version, before: s.good(r.Name)})
+		}
+		s.has[r.Name], s.bodies[r.Name] = r.Version, r
+		delete(s.claimed, r.Name)
+		delete(s.forced, r.Name)
+		delete(s.dirty, r.Name)
+	}
+	for _, name := range remove {
+		s.forget(name)
+		if s.names[name] {
+			s.has[name] = ""
+		}
+		delete(s.dirty, name)
+	}
+	s.lastNonce, s.flight, s.mustAnswer, s.sentAt = nonce, f, false, now
+}
+
+// good returns the last resource that the client did not refuse, of those that
+// this server sent.
+func (s *subscription) good(name string) *resources.Resource {
+	if bad, ok := s.refused[name]; ok {
+		return bad.good
+	}
+	return s.bodies[name]
+}
+
+// answer notes the client's answer to the response in flight and returns the
+// names that it refused; message is empty for an ACK.
+func (s *subscription) answer(message string) (refused []string) {
+	items := s.flight.items
+	s.flight = nil
+	bad := blamed(items, message)
+	for _, it := range items {
+		switch {
+		case s.has[it.name] != it.version: // unsubscribed from meanwhile
+		case bad[it.name]:
+			s.refused[it.name] = refusal{Version: it.version, Err: message, good: it.before}
+			refused = append(refused, it.name)
+		default:
+			delete(s.refused, it.name)
+			s.acked[it.name] = it.version
+		}
+	}
+	return refused
+}
+
+// blamed returns which items a NACK is about. The protocol has no field for it,
+// but clients name the resources in the message; where none is named, all are.
+func blamed(items []item, message string) map[string]bool {
+	out := map[string]bool{}
+	if message == "" {
+		return out
+	}
+	for _, it := range items {
+		if mentions(message, it.name) {
+			out[it.name] = true
+		}
+	}
+	if len(out) == 0 {
+		for _, it := range items {
+			out[it.name] = true
+		}
+	}
+	return out
+}
+
+// mentions reports whether name stands in message as a word of its own, so that
+// "inbound" is not found in "inbound|80||".
+func mentions(message, name string) bool {
+	for from := 0; ; {
+		i := strings.Index(message[from:], name)
+		if i < 0 {
+			return false
+		}
+		start, end := from+i, from+i+len(name)
+		if !nameByte(message, start-1) && !nameByte(message, end) {
+			return true
+		}
+		from = end
+	}
+}
+
+// nameByte reports whether the byte at i continues a resource name. A dot or
+// hyphen at the end of a sentence would not, but no message ends a name so.
+func nameByte(s string, i int) bool {
+	if i < 0 || i >= len(s) {
+		return false
+	}
+	c := s[i]
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '|' || c == '-' || c == '_'
+}
