@@ -97,8 +97,7 @@ func newControl(t testing.TB, lifetime time.Duration) *control {
 
 func (c *control) start(t testing.TB) {
 	t.Helper()
-	id := parseID(t, c.id)
-	source := csr.Source{Own: func() (trust.SVID, error) { return c.authority.Issue(id) }, Roots: c.authority.Bundle}
+	source := c.authority.Source(parseID(t, c.id))
 	c.server = grpc.NewServer(grpc.Creds(credentials.NewTLS(trust.ServerTLS(source, nil, false, nil))))
 	csr.NewServer(csr.Options{Authority: c.authority, Reviewer: c.reviewer}).Register(c.server)
 	listener, err := net.Listen("tcp", c.address)

@@ -351,3 +351,65 @@ func TestUnconstrainedIntermediate(t *testing.T) {
 		}
 	}
 }
+
+// A program's own identity is made once, renewed past half of its life and when
+// the intermediate is another, and serves to its end when nothing can be signed.
+func TestSource(t *testing.T) {
+	t.Parallel()
+	start := time.Now().Truncate(time.Second)
+	now := start
+	root := newRoot(t, ca.RootOptions{Lifetime: 40 * time.Hour})
+	opts, other := options(t, root, "east"), options(t, root, "east")
+	opts.Now = func() time.Time { return now }
+	authority := newAuthority(t, opts)
+	source := authority.Source(identity(t, "spiffe://mesh.test/ns/isthmus-system/sa/isthmusd"))
+	get := func() trust.SVID {
+		t.Helper()
+		svid, err := source.SVID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return svid
+	}
+	same := func(a, b trust.SVID) bool { return a.Certificate.Leaf.Equal(b.Certificate.Leaf) }
+	first := get()
+	now = start.Add(11 * time.Hour)
+	if !same(first, get()) {
+		t.Error("renewed too early")
+	}
+	now = start.Add(13 * time.Hour)
+	second := get()
+	if same(first, second) {
+		t.Error("not renewed past half of its life")
+	}
+	if err := authority.Replace(ca.Material{Chain: other.ChainPEM, Key: other.KeyPEM, Bundle: other.BundlePEM}); err != nil {
+		t.Fatal(err)
+	}
+	third := get()
+	if same(second, third) {
+		t.Error("not renewed under the new intermediate")
+	}
+	now = start.Add(30 * time.Hour)
+	get()                                               // ends with its issuer
+	now = root.Certificate().NotAfter.Add(-time.Second) // nothing can be signed any more
+	if _, err := authority.Issue(third.ID); err == nil {
+		t.Fatal("signed")
+	}
+	get()
+	now = root.Certificate().NotAfter.Add(time.Second)
+	if _, err := source.SVID(); err == nil {
+		t.Error("serves after its end")
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	authority := newAuthority(b, options(b, newRoot(b, ca.RootOptions{}), "east"))
+	id := identity(b, "spiffe://mesh.test/ns/shop/sa/web")
+	key := newKey(b, elliptic.P256())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := authority.Sign(key.Public(), id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	cav1 "github.com/isthmus-mesh/isthmus/api/ca"
-	"github.com/isthmus-mesh/isthmus/trust"
 	"github.com/isthmus-mesh/isthmus/trust/ca"
 )
 
@@ -162,15 +161,3 @@ func RecoverStream(log *slog.Logger) grpc.StreamServerInterceptor {
 		return handler(srv, stream)
 	}
 }
-
-// Source adapts an authority's bundle and a server's own SVID to trust.Source.
-type Source struct {
-	Own   func() (trust.SVID, error)
-	Roots func() trust.Bundle
-}
-
-// SVID implements trust.Source.
-func (s Source) SVID() (trust.SVID, error) { return s.Own() }
-
-// Bundle implements trust.Source.
-func (s Source) Bundle() (trust.Bundle, error) { return s.Roots(), nil }

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -156,11 +157,7 @@ func start(t testing.TB, limits csr.Limits) *env {
 	t.Helper()
 	e := &env{root: newRoot(t), reviewer: &reviewer{}, log: &syncBuffer{}}
 	e.authority = newAuthority(t, e.root, "east")
-	own, err := e.authority.Issue(identity(t, self))
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := csr.Source{Own: func() (trust.SVID, error) { return own, nil }, Roots: e.authority.Bundle}
+	source := e.authority.Source(identity(t, self))
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(trust.ServerTLS(source, nil, false, nil))))
 	csr.NewServer(csr.Options{
 		Authority: e.authority, Reviewer: e.reviewer, Limits: limits, Log: slog.New(slog.NewTextHandler(e.log, nil)),
@@ -181,10 +178,19 @@ func start(t testing.TB, limits csr.Limits) *env {
 	return e
 }
 
+// clientSource is a client with a fixed SVID, or none.
+type clientSource struct {
+	svid      trust.SVID
+	authority *ca.Authority
+}
+
+func (s clientSource) SVID() (trust.SVID, error)     { return s.svid, nil }
+func (s clientSource) Bundle() (trust.Bundle, error) { return s.authority.Bundle(), nil }
+
 // client connects as svid, or with no certificate for the zero SVID.
 func (e *env) client(t testing.TB, svid trust.SVID) cav1.CertificateServiceClient {
 	t.Helper()
-	source := csr.Source{Own: func() (trust.SVID, error) { return svid, nil }, Roots: e.authority.Bundle}
+	source := clientSource{svid, e.authority}
 	tls := trust.ClientTLS(source, trust.ClusterDNS("east"), nil, trust.Only(identity(t, self)))
 	conn, err := grpc.NewClient(e.address, grpc.WithTransportCredentials(credentials.NewTLS(tls)))
 	if err != nil {
@@ -509,4 +515,65 @@ func TestLimitBeforeReview(t *testing.T) {
 	if got := e.reviewer.calls.Load(); got != 3 {
 		t.Errorf("%d reviews, want 3", got)
 	}
+}
+
+// Five hundred new workloads at once, one of them a thousandfold, and renewals
+// among them: everybody else is served.
+func TestRush(t *testing.T) {
+	t.Parallel()
+	e := start(t, csr.Limits{SourceRate: 1e6, SourceBurst: 1e6, CallerRate: 0.001, CallerBurst: 20})
+	body := &cav1.SignRequest{Csr: request(t, &x509.CertificateRequest{}, newKey(t)), Cluster: "east"}
+	mine, err := e.authority.Issue(identity(t, admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewing, fresh := e.client(t, mine), []cav1.CertificateServiceClient{e.client(t, trust.SVID{}), e.client(t, trust.SVID{})}
+	greedy, flooded := e.client(t, trust.SVID{}), make(chan struct{})
+	var all, flood sync.WaitGroup
+	flood.Go(func() {
+		for {
+			select {
+			case <-flooded:
+				return
+			default:
+				if _, err := call(t, greedy, goodToken(t, web, "east"), body); err != nil && status.Code(err) != codes.ResourceExhausted {
+					t.Errorf("greedy: %v", err)
+				}
+			}
+		}
+	})
+	for n := range 500 {
+		all.Go(func() {
+			who := "spiffe://mesh.test/ns/shop/sa/web-" + strconv.Itoa(n)
+			if _, err := call(t, fresh[n%2], goodToken(t, who, "east"), body); err != nil {
+				t.Errorf("%s: %v", who, err)
+			}
+		})
+	}
+	for range 10 {
+		all.Go(func() {
+			if _, err := call(t, renewing, "", body); err != nil {
+				t.Errorf("renewal: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	close(flooded)
+	flood.Wait()
+}
+
+// One request over a standing connection, review aside.
+func BenchmarkSignOverGRPC(b *testing.B) {
+	e := start(b, csr.Limits{SourceRate: 1e9, SourceBurst: 1e9, CallerRate: 1e9, CallerBurst: 1e9})
+	client := e.client(b, trust.SVID{})
+	body := &cav1.SignRequest{Csr: request(b, &x509.CertificateRequest{}, newKey(b)), Cluster: "east"}
+	token := goodToken(b, web, "east")
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := call(b, client, token, body); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
