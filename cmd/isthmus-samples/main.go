@@ -38,6 +38,7 @@ func newRootCommand(getenv func(string) string) *cobra.Command {
 		newBookinfoCommand("ratings", "The stars of a book", getenv, ratings),
 		newEchoCommand(getenv),
 		newClientCommand(),
+		newGetCommand(),
 		newIdleCommand(),
 	)
 	return cmd
