@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -206,14 +205,6 @@ func (r *Registry) claim(uid, name string) error {
 
 func (r *Registry) release(name string) {
 	maps.DeleteFunc(r.uids, func(_, owner string) bool { return owner == name })
-}
-
-// Names returns the clusters that have a remote secret, accepted or not, sorted;
-// false until the secrets have been listed once.
-func (r *Registry) Names() ([]string, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.members)), r.looked
 }
 
 func (r *Registry) setSecrets(change func(map[string]remote)) {

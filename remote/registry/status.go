@@ -51,3 +51,12 @@ func (r *Registry) Refusals() []Refusal {
 	}
 	return out
 }
+
+// Look returns the same as Statuses, and whether the secrets have been listed:
+// until then nobody knows which clusters are linked.
+func (r *Registry) Look() (statuses []Status, listed bool) {
+	r.mu.Lock()
+	listed = r.looked
+	r.mu.Unlock()
+	return r.Statuses(), listed
+}
