@@ -82,10 +82,11 @@ func (b *builder) pods(h federation.Health) []Hop {
 }
 
 // lost reports whether nothing of cluster is used any more. A cluster that the
-// snapshot does not know is not lost: its endpoints came from somewhere.
+// snapshot does not know is not lost: its endpoints came from somewhere. Nor is
+// the view's own: its proxies are there to ask.
 func (b *builder) lost(cluster federation.ClusterName) bool {
 	c := b.s.Cluster(cluster)
-	return c != nil && c.Lost
+	return c != nil && c.Lost && cluster != b.view.Cluster
 }
 
 // gateways returns the gateways of each other network that has a ready

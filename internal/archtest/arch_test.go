@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"drill":      {"api"},
 	"samples":    {},
 	"cmd":        {"api", "install", "trust", "federation", "eastwest", "remote", "primary", "dataplane", "sandbox", "drill", "samples"},
-	"internal":   {"api", "install", "trust", "sandbox"},
+	"internal":   {"api", "install", "trust", "sandbox", "federation"},
 	"e2e":        {"api", "install", "sandbox", "drill", "samples"},
 }
 
