@@ -1,0 +1,296 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/dataplane/config"
+	"github.com/isthmus-mesh/isthmus/dataplane/proxy/inspect"
+	"github.com/isthmus-mesh/isthmus/trust"
+)
+
+// downstream is a connection that a listener took. Reads and writes go through
+// TLS where there is any. It hides what it wraps, so that net/http does not
+// take the mesh's TLS for a browser's.
+type downstream struct {
+	net.Conn // of the application's bytes
+
+	raw       net.Conn      // as accepted
+	peeked    *inspect.Conn // on top of raw; nil where nothing was looked at
+	tls       *tls.Conn     // nil: plaintext
+	src, dst  netip.AddrPort
+	seen      inspect.Result
+	peer      *trust.Peer // nil: no certificate
+	direction config.Direction
+
+	mu     sync.Mutex
+	closed bool
+	ends   []func() // run at the first Close
+}
+
+// Close closes the connection and ends its counting. It may be called again.
+func (d *downstream) Close() error {
+	err := d.Conn.Close()
+	d.mu.Lock()
+	ends := d.ends
+	d.ends, d.closed = nil, true
+	d.mu.Unlock()
+	for _, end := range ends {
+		end()
+	}
+	return err
+}
+
+// atClose runs end when the connection is closed, or at once if it is.
+func (d *downstream) atClose(end func()) {
+	d.mu.Lock()
+	if !d.closed {
+		d.ends = append(d.ends, end)
+		d.mu.Unlock()
+		return
+	}
+	d.mu.Unlock()
+	end()
+}
+
+// CloseWrite ends the writing side.
+func (d *downstream) CloseWrite() error {
+	if half, ok := d.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return d.Conn.Close()
+}
+
+// abort closes the connection with a reset, so that the peer does not take
+// what it got for all.
+func (d *downstream) abort() {
+	if tcp, ok := d.raw.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = d.raw.Close()
+	_ = d.Close()
+}
+
+// tracker knows the open connections of a chain or of the proxy.
+type tracker struct {
+	mu    sync.Mutex
+	conns map[*downstream]struct{}
+	gone  bool
+	empty chan struct{} // closed when gone and no connection is left
+}
+
+func newTracker() *tracker {
+	return &tracker{conns: map[*downstream]struct{}{}, empty: make(chan struct{})}
+}
+
+// add returns false when no connection is taken any more.
+func (t *tracker) add(d *downstream) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gone {
+		return false
+	}
+	t.conns[d] = struct{}{}
+	return true
+}
+
+func (t *tracker) remove(d *downstream) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.conns[d]; !ok {
+		return
+	}
+	delete(t.conns, d)
+	if t.gone && len(t.conns) == 0 {
+		close(t.empty)
+	}
+}
+
+// finish takes no more connections; the channel is closed when none is left.
+func (t *tracker) finish() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.gone && len(t.conns) == 0 {
+		close(t.empty)
+	}
+	t.gone = true
+	return t.empty
+}
+
+// closeAll closes the sockets; whoever serves a connection then ends it.
+func (t *tracker) closeAll() {
+	t.mu.Lock()
+	all := make([]*downstream, 0, len(t.conns))
+	for d := range t.conns {
+		all = append(all, d)
+	}
+	t.mu.Unlock()
+	for _, d := range all {
+		_ = d.raw.Close()
+	}
+}
+
+// take serves a connection accepted for the listener of that name, or closes
+// it where there are too many.
+func (p *Proxy) take(conn net.Conn, name string) {
+	if !p.limits.begin() {
+		p.telemetry.Refused("too_many_connections")
+		_ = conn.Close()
+		return
+	}
+	end := p.telemetry.Connection()
+	d := &downstream{Conn: conn, raw: conn, src: addrPort(conn.RemoteAddr())}
+	p.conns.Add(1)
+	d.atClose(func() {
+		p.live.remove(d)
+		end()
+		p.limits.end()
+		p.conns.Done()
+	})
+	if !p.live.add(d) {
+		_ = d.Close()
+		return
+	}
+	go p.handle(d, name)
+}
+
+// handle finds the chain of a connection and lets it serve.
+func (p *Proxy) handle(d *downstream, name string) {
+	if !p.limits.beginShake(d.src.Addr()) {
+		p.refuse(d, "too_many_handshakes", nil)
+		return
+	}
+	c, reason, err := p.admit(d, name)
+	p.limits.endShake(d.src.Addr())
+	if err != nil {
+		p.refuse(d, reason, err)
+		return
+	}
+	if !c.track(d) {
+		_ = d.Close()
+		return
+	}
+	c.serve(d)
+}
+
+func (p *Proxy) refuse(d *downstream, reason string, err error) {
+	p.telemetry.Refused(reason)
+	p.log.Debug("connection refused", "source", d.src.String(), "destination", d.dst.String(), "reason", reason, "err", err)
+	_ = d.Close()
+}
+
+// admit returns the chain that serves the connection, after inspection and TLS.
+// With an error comes the reason for the metric.
+func (p *Proxy) admit(d *downstream, name string) (*chain, string, error) {
+	l, err := p.route(d, name)
+	if err != nil {
+		return nil, "loop_or_unknown", err
+	}
+	if err := inspectConn(d, l.cfg); err != nil {
+		return nil, "inspection", err
+	}
+	cc := matchChain(l.cfg, d.dst.Port(), d.seen)
+	if cc == nil {
+		return nil, "no_filter_chain", fmt.Errorf("no filter chain of %s matches server name %q, protocols %q", l.cfg.Name, d.seen.ServerName, d.seen.Applications)
+	}
+	d.direction = l.cfg.Direction
+	if cc.TLS != nil {
+		if err := p.handshake(d, cc.TLS); err != nil {
+			return nil, "tls_handshake", err
+		}
+	}
+	return l.chains[cc], "", nil
+}
+
+var errLoop = errors.New("the destination is this proxy's own listener")
+
+// route finds the listener of the connection's destination.
+func (p *Proxy) route(d *downstream, name string) (*listener, error) {
+	t := p.table.Load()
+	l := t.byName[name]
+	if l == nil {
+		return nil, fmt.Errorf("listener %q is gone", name)
+	}
+	d.dst = addrPort(d.raw.LocalAddr())
+	if !l.cfg.UseOriginalDst && !l.cfg.OriginalDst {
+		return l, nil
+	}
+	dst, err := p.opts.OriginalDst(d.raw)
+	if err != nil {
+		return nil, err
+	}
+	d.dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	if p.own.contains(d.dst) {
+		return nil, errLoop
+	}
+	if !l.cfg.UseOriginalDst {
+		return l, nil
+	}
+	if to := t.at(d.dst); to != nil {
+		return to, nil
+	}
+	return l, nil
+}
+
+// at returns the listener of an address: the exact one, or that of the port at
+// any address.
+func (t *table) at(dst netip.AddrPort) *listener {
+	if l := t.virtual[dst]; l != nil {
+		return l
+	}
+	any := netip.IPv4Unspecified()
+	if dst.Addr().Is6() {
+		any = netip.IPv6Unspecified()
+	}
+	return t.virtual[netip.AddrPortFrom(any, dst.Port())]
+}
+
+func inspectConn(d *downstream, l *config.Listener) error {
+	if !l.TLSInspector && !l.HTTPInspector {
+		return nil
+	}
+	var deadline time.Time
+	if l.InspectTimeout > 0 {
+		deadline = time.Now().Add(l.InspectTimeout)
+	}
+	d.peeked = inspect.NewConn(d.raw)
+	d.Conn = d.peeked
+	seen, err := inspect.Inspect(d.peeked, l.TLSInspector, l.HTTPInspector, deadline)
+	d.seen = seen
+	if errors.Is(err, inspect.ErrTimeout) && l.ContinueOnTimeout {
+		return nil
+	}
+	return err
+}
+
+func (p *Proxy) handshake(d *downstream, t *config.DownstreamTLS) error {
+	if p.opts.Source == nil {
+		return trust.ErrNoSVID
+	}
+	var peer *trust.Peer
+	conf := trust.ServerTLS(p.opts.Source, t.ALPN, t.RequireClient, func(got trust.Peer) error {
+		peer = &got
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), p.opts.HandshakeTimeout)
+	defer cancel()
+	conn := tls.Server(d.Conn, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("tls handshake with %s: %w", d.src, err)
+	}
+	d.Conn, d.tls, d.peer = conn, conn, peer
+	d.seen.TLS = true
+	return nil
+}
+
+func (t *tracker) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.conns)
+}
