@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
@@ -54,3 +56,5 @@ func (e *env) complete(_ *cobra.Command, args []string, _ string) ([]string, cob
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
 }
+
+func joinWords(words []string) string { return strings.Join(words, " ") }

@@ -25,11 +25,13 @@ func newRootCommand(streams Streams) *cobra.Command {
 	})
 	e.addKubeconfig(cmd)
 	cmd.AddCommand(
+		newPrecheckCommand(e),
 		newInstallCommand(e),
 		newUninstallCommand(e),
 		newExportCommand(e),
 		newUnexportCommand(e),
 		newStatusCommand(e),
+		newProxyCommand(e),
 		newVersionCommand(streams),
 	)
 	return cmd

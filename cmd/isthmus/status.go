@@ -137,7 +137,7 @@ func gatewayText(g meshstatus.Gateway) string {
 	return fmt.Sprintf("%s %s", replicas(g.Workload), cmp.Or(strings.Join(g.Addresses, ","), "no address"))
 }
 
-func proxiesText(p meshstatus.Proxies) string {
+func proxiesText(p meshstatus.ProxyCount) string {
 	text := fmt.Sprintf("%d connected, %d injected", p.Connected, p.Injected)
 	if p.Refusing > 0 {
 		text += fmt.Sprintf(", %d REFUSE", p.Refusing)

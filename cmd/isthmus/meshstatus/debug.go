@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/primary/ads"
 )
 
 // Debug opens the debug view of each ready control plane pod of c in turn and hands it to
@@ -52,21 +54,31 @@ func (out *Cluster) readProxies(ctx context.Context, c *cluster.Cluster) error {
 		}
 	}
 	return Debug(ctx, c, func(_ string, view *cluster.Tunnel) error {
-		var proxies []struct {
-			Refused map[string]any `json:"refused"`
-		}
-		if err := getJSON(ctx, view, "/debug/proxies", &proxies); err != nil {
+		proxies, err := Proxies(ctx, view)
+		if err != nil {
 			return err
 		}
 		out.Proxies.Connected += len(proxies)
 		for _, p := range proxies {
-			if len(p.Refused) > 0 {
+			if Refuses(p) {
 				out.Proxies.Refusing++
 			}
 		}
 		out.Problems = nil // all replicas see the same ones
 		return getJSON(ctx, view, "/debug/problems", &out.Problems)
 	})
+}
+
+// Proxies asks a control plane for the proxies that are connected to it.
+func Proxies(ctx context.Context, view *cluster.Tunnel) ([]ads.ProxyStatus, error) {
+	var proxies []ads.ProxyStatus
+	err := getJSON(ctx, view, "/debug/proxies", &proxies)
+	return proxies, err
+}
+
+// Refuses reports whether the proxy did not take something that it was sent.
+func Refuses(p ads.ProxyStatus) bool {
+	return slices.ContainsFunc(p.Types, func(t ads.TypeStatus) bool { return len(t.Refused) > 0 })
 }
 
 func getJSON(ctx context.Context, view *cluster.Tunnel, path string, out any) error {

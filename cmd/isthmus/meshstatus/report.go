@@ -20,21 +20,21 @@ type Report struct {
 
 // Cluster is the state of one cluster.
 type Cluster struct {
-	Context      string    `json:"context"`
-	Cluster      string    `json:"cluster,omitempty"` // empty: no mesh is installed
-	Network      string    `json:"network,omitempty"`
-	TrustDomain  string    `json:"trustDomain,omitempty"`
-	Version      string    `json:"version,omitempty"` // Kubernetes
-	Tag          string    `json:"tag,omitempty"`     // of the mesh's images
-	Error        string    `json:"error,omitempty"`   // it could not be asked
-	ControlPlane Workload  `json:"controlPlane"`
-	Gateway      Gateway   `json:"gateway"`
-	Links        []Link    `json:"links"`
-	Exports      []Export  `json:"exports"`
-	Imports      []Import  `json:"imports"`
-	Proxies      Proxies   `json:"proxies"`
-	Problems     []Problem `json:"problems,omitempty"`
-	Notes        []string  `json:"notes,omitempty"` // what could not be read, and why
+	Context      string     `json:"context"`
+	Cluster      string     `json:"cluster,omitempty"` // empty: no mesh is installed
+	Network      string     `json:"network,omitempty"`
+	TrustDomain  string     `json:"trustDomain,omitempty"`
+	Version      string     `json:"version,omitempty"` // Kubernetes
+	Tag          string     `json:"tag,omitempty"`     // of the mesh's images
+	Error        string     `json:"error,omitempty"`   // it could not be asked
+	ControlPlane Workload   `json:"controlPlane"`
+	Gateway      Gateway    `json:"gateway"`
+	Links        []Link     `json:"links"`
+	Exports      []Export   `json:"exports"`
+	Imports      []Import   `json:"imports"`
+	Proxies      ProxyCount `json:"proxies"`
+	Problems     []Problem  `json:"problems,omitempty"`
+	Notes        []string   `json:"notes,omitempty"` // what could not be read, and why
 }
 
 // Workload is a Deployment of the mesh.
@@ -77,8 +77,8 @@ type Import struct {
 	Clusters  []string `json:"clusters,omitempty"` // that export it
 }
 
-// Proxies counts the proxies of a cluster.
-type Proxies struct {
+// ProxyCount counts the proxies of a cluster.
+type ProxyCount struct {
 	Injected  int `json:"injected"`  // running pods with a sidecar
 	Connected int `json:"connected"` // streams to the control plane
 	Refusing  int `json:"refusing"`  // proxies that refused something and still do

@@ -1,0 +1,97 @@
+// Package precheck looks at clusters without changing them, and says whether they
+// can take the mesh and what to do where not.
+package precheck
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+)
+
+// State is how a finding stands.
+type State string
+
+const (
+	OK   State = "ok"
+	Warn State = "warn" // works, but look at it
+	Bad  State = "FAIL"
+)
+
+// Finding is one thing that was looked at.
+type Finding struct {
+	Where   string `json:"where"` // context, or contexts
+	What    string `json:"what"`
+	State   State  `json:"state"`
+	Message string `json:"message"`
+	Next    string `json:"next,omitempty"` // what to do, where it is not ok
+}
+
+// Report is everything that was looked at. OK says that nothing is bad.
+type Report struct {
+	OK       bool      `json:"ok"`
+	Findings []Finding `json:"findings"`
+}
+
+// patience is how long one cluster may take for everything.
+const patience = 20 * time.Second
+
+// Run looks at all clusters at once.
+func Run(ctx context.Context, clusters []*cluster.Cluster) Report {
+	facts := make([]facts, len(clusters))
+	var wg sync.WaitGroup
+	for i, c := range clusters {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			facts[i] = look(ctx, c)
+		})
+	}
+	wg.Wait()
+	var findings []Finding
+	for _, f := range facts {
+		findings = append(findings, f.findings...)
+	}
+	return NewReport(append(findings, together(facts)...))
+}
+
+// NewReport returns the report of findings.
+func NewReport(findings []Finding) Report {
+	r := Report{OK: true, Findings: findings}
+	for _, f := range findings {
+		r.OK = r.OK && f.State != Bad
+	}
+	return r
+}
+
+// facts is what one cluster showed.
+type facts struct {
+	context  string
+	name     string // as installed, else the context's
+	network  string // as installed, else the name
+	uid      string // of kube-system, which tells clusters apart
+	podCIDRs []string
+	findings []Finding
+}
+
+func (f *facts) add(what string, state State, next, format string, args ...any) {
+	finding := Finding{Where: f.context, What: what, State: state, Message: fmt.Sprintf(format, args...)}
+	if state != OK {
+		finding.Next = next
+	}
+	f.findings = append(f.findings, finding)
+}
+
+func look(ctx context.Context, c *cluster.Cluster) facts {
+	f := facts{context: c.Context}
+	if !f.lookAtServer(ctx, c) {
+		return f // nothing else can be asked
+	}
+	f.lookAtRights(ctx, c)
+	f.lookAtInstallation(ctx, c)
+	f.lookAtDefinitions(ctx, c)
+	f.lookAtNodes(ctx, c)
+	return f
+}
