@@ -8,40 +8,45 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/dataplane/admin"
+	"github.com/isthmus-mesh/isthmus/dataplane/proxy"
 	"github.com/isthmus-mesh/isthmus/dataplane/xds"
 )
 
 // builtin is the built-in data plane, fed by our own xDS client.
 type builtin struct {
-	engine engine
-	client *xds.Client
+	engine  *proxy.Proxy
+	applier *applier
+	client  *xds.Client
+	needs   []string // listeners
 }
 
-func (p *proxy) newPlane() (plane, error) {
+func (p *app) newPlane() (plane, error) {
 	if p.cfg.dataplane == dataplaneEnvoy {
 		return nil, errors.New("no envoy data plane in this build")
 	}
 	return p.newBuiltin()
 }
 
-func (p *proxy) newBuiltin() (*builtin, error) {
+func (p *app) newBuiltin() (*builtin, error) {
 	e, err := p.newEngine()
 	if err != nil {
 		return nil, err
 	}
+	a := newApplier(e, p.log.With("part", "config"))
 	client, err := xds.New(xds.Options{
-		Conn: p.identity.Conn(), Node: p.cfg.node(), Applier: applier{e}, LastGood: p.lastGood(),
+		Conn: p.identity.Conn(), Node: p.cfg.node(), Applier: a, LastGood: p.lastGood(),
 		Log: p.log.With("part", "xds"), Metrics: p.registry,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &builtin{engine: e, client: client}, nil
+	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.role.listeners()}, nil
 }
 
 func (b *builtin) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.engine.Run(ctx) })
+	group.Go(func() error { return b.applier.Run(ctx) })
 	group.Go(func() error { return b.client.Run(ctx) })
 	return group.Wait()
 }
@@ -49,7 +54,7 @@ func (b *builtin) Run(ctx context.Context) error {
 func (b *builtin) Ready() error {
 	select {
 	case <-b.client.Ready():
-		return nil
+		return b.applier.bound(b.needs)
 	default:
 	}
 	s := b.client.Status()
@@ -63,4 +68,6 @@ func (b *builtin) Drain(ctx context.Context) error { return b.engine.Drain(ctx) 
 
 func (b *builtin) Pages(o *admin.Options) {
 	o.State, o.XDS = b.client.State, b.client.Status
+	o.Clusters = func() any { return b.engine.Clusters() }
+	o.Listeners = func() any { return b.engine.Listeners() }
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/dataplane/xds"
 )
 
-// A proxy is everything that runs in one process.
-type proxy struct {
+// An app is everything that runs in one process.
+type app struct {
 	cfg      settings
 	log      *slog.Logger
 	level    *slog.LevelVar
@@ -48,7 +48,7 @@ type plane interface {
 
 // serve runs a sidecar or gateway until ctx ends, then drains it.
 func serve(ctx context.Context, cfg settings, log *slog.Logger, level *slog.LevelVar) error {
-	p := &proxy{cfg: cfg, log: log, level: level, registry: prometheus.NewRegistry(), drain: make(chan struct{})}
+	p := &app{cfg: cfg, log: log, level: level, registry: prometheus.NewRegistry(), drain: make(chan struct{})}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := p.build(); err != nil {
 		return err
@@ -70,7 +70,7 @@ func serve(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Leve
 	return group.Wait()
 }
 
-func (p *proxy) build() (err error) {
+func (p *app) build() (err error) {
 	p.identity, err = identity.New(identity.Options{
 		Discovery: p.cfg.discovery, Cluster: p.cfg.discoveryName, Own: p.cfg.cluster,
 		TokenPath: p.cfg.tokenPath, BundlePath: p.cfg.bundlePath, Dir: filepath.Join(p.cfg.dataDir, "identity"),
@@ -85,7 +85,7 @@ func (p *proxy) build() (err error) {
 }
 
 // start opens the listeners and starts every part in group.
-func (p *proxy) start(ctx context.Context, group *errgroup.Group) error {
+func (p *app) start(ctx context.Context, group *errgroup.Group) error {
 	servers, err := p.servers()
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (p *proxy) start(ctx context.Context, group *errgroup.Group) error {
 }
 
 // ready is the only thing that says whether traffic should come.
-func (p *proxy) ready() error {
+func (p *app) ready() error {
 	if p.draining.Load() {
 		return errors.New("draining")
 	}
@@ -112,7 +112,7 @@ func (p *proxy) ready() error {
 }
 
 // stopPolitely drains within the limits of the configuration.
-func (p *proxy) stopPolitely() {
+func (p *app) stopPolitely() {
 	p.draining.Store(true)
 	p.log.Info("draining", "delay", p.cfg.drainDelay, "timeout", p.cfg.drainTimeout)
 	time.Sleep(p.cfg.drainDelay)
@@ -124,7 +124,7 @@ func (p *proxy) stopPolitely() {
 }
 
 // drainByHand drains without ending the process.
-func (p *proxy) drainByHand() {
+func (p *app) drainByHand() {
 	if p.draining.Swap(true) {
 		return
 	}
@@ -139,7 +139,7 @@ func (p *proxy) drainByHand() {
 }
 
 // servers opens the ports for health, metrics and admin.
-func (p *proxy) servers() ([]func(context.Context) error, error) {
+func (p *app) servers() ([]func(context.Context) error, error) {
 	var opened []net.Listener
 	listen := func(host string, port int) (net.Listener, error) {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
@@ -157,7 +157,7 @@ func (p *proxy) servers() ([]func(context.Context) error, error) {
 	return runs, err
 }
 
-func (p *proxy) openServers(listen func(string, int) (net.Listener, error)) ([]func(context.Context) error, error) {
+func (p *app) openServers(listen func(string, int) (net.Listener, error)) ([]func(context.Context) error, error) {
 	healthListener, err := listen(p.cfg.bind, api.PortHealth)
 	if err != nil {
 		return nil, err
@@ -190,6 +190,6 @@ func (p *proxy) openServers(listen func(string, int) (net.Listener, error)) ([]f
 }
 
 // lastGood is where the last good configuration is kept.
-func (p *proxy) lastGood() *xds.File {
+func (p *app) lastGood() *xds.File {
 	return &xds.File{Path: p.cfg.lastGoodPath(), Node: p.cfg.node().GetId()}
 }
