@@ -1,0 +1,311 @@
+package controllers
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/federation"
+)
+
+// Labels and annotations of the MCS API.
+const (
+	labelServiceName   = mcsv1beta1.LabelServiceName
+	labelSourceCluster = mcsv1beta1.LabelSourceCluster
+	annotationDerived  = "multicluster.kubernetes.io/derived-service"
+)
+
+// importState is what the local cluster holds for one import; nil is absent.
+type importState struct {
+	NamespaceActive bool
+	Import          *mcsv1beta1.ServiceImport
+	Derived         *corev1.Service
+	Slices          []discoveryv1.EndpointSlice
+}
+
+// importPlan is what it is to hold. The zero plan changes nothing.
+type importPlan struct {
+	Import  *mcsv1beta1.ServiceImport // without addresses: the derived Service gives them
+	Derived *corev1.Service           // nil: none
+	Slices  []*discoveryv1.EndpointSlice
+	// Keep names clusters whose slices stay as they are, because nobody knows better.
+	Keep map[federation.ClusterName]bool
+	// Delete says that the import goes, and all that belongs to it.
+	Delete bool
+}
+
+// planImport decides what import key is to look like in cluster local. A cluster
+// that is not read keeps its slices; an import is deleted only when every
+// cluster that may export it has been asked.
+func planImport(s *federation.Snapshot, local federation.ClusterName, key objectKey, have importState) importPlan {
+	if own := s.Cluster(local); own == nil || !own.Read || !have.NamespaceActive {
+		return importPlan{}
+	}
+	svc := s.Service(federation.ServiceKey{Namespace: key.Namespace, Name: key.Name})
+	if svc == nil {
+		return planRemoval(s, have)
+	}
+	plan := importPlan{
+		Import:  wantImport(svc, key),
+		Derived: wantDerived(svc, key, have.Import),
+		Keep:    map[federation.ClusterName]bool{},
+	}
+	for _, c := range s.Clusters() {
+		if !c.Read && !c.Lost {
+			plan.Keep[c.Name] = true
+		}
+	}
+	for i := range svc.Exports {
+		export := &svc.Exports[i]
+		if export.Checkpoint || plan.Keep[export.Cluster] {
+			plan.Keep[export.Cluster] = true
+			continue
+		}
+		plan.Slices = append(plan.Slices, wantSlices(s, local, svc, export, plan.Derived)...)
+	}
+	return plan
+}
+
+// planRemoval is for an import that nobody exports as far as is known.
+func planRemoval(s *federation.Snapshot, have importState) importPlan {
+	if !ours(have.Import) && have.Derived == nil && len(have.Slices) == 0 {
+		return importPlan{} // somebody else's, or nothing
+	}
+	from := map[federation.ClusterName]bool{}
+	for i := range have.Slices {
+		from[sourceOf(&have.Slices[i])] = true
+	}
+	for _, c := range s.Clusters() {
+		if !c.Read && (from[c.Name] || len(from) == 0) {
+			return importPlan{}
+		}
+	}
+	return importPlan{Delete: true}
+}
+
+func ours(i *mcsv1beta1.ServiceImport) bool {
+	return i != nil && i.Labels[api.LabelManagedBy] == api.ManagedBy
+}
+
+func sourceOf(s *discoveryv1.EndpointSlice) federation.ClusterName {
+	return federation.ClusterName(s.Labels[labelSourceCluster])
+}
+
+// derivedName is the name of the derived Service of import key.
+func derivedName(key objectKey) string {
+	sum := sha256.Sum256([]byte(key.Namespace + "/" + key.Name))
+	return "isthmus-" + hex.EncodeToString(sum[:5])
+}
+
+func wantImport(svc *federation.Service, key objectKey) *mcsv1beta1.ServiceImport {
+	out := &mcsv1beta1.ServiceImport{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: key.Namespace, Name: key.Name,
+			Labels:      map[string]string{api.LabelManagedBy: api.ManagedBy},
+			Annotations: map[string]string{annotationDerived: derivedName(key)},
+		},
+		Spec: mcsv1beta1.ServiceImportSpec{Type: mcsv1beta1.ClusterSetIP, Ports: []mcsv1beta1.ServicePort{}},
+	}
+	if svc.Headless {
+		out.Spec.Type = mcsv1beta1.Headless
+	}
+	for _, p := range svc.Ports {
+		out.Spec.Ports = append(out.Spec.Ports, mcsv1beta1.ServicePort{Name: p.Name, Protocol: corev1.ProtocolTCP, Port: int32(p.Number)})
+	}
+	return out
+}
+
+// wantDerived returns the Service whose address is the clusterset IP. One that
+// is made anew asks for the address that the import had.
+func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.ServiceImport) *corev1.Service {
+	if len(svc.Ports) == 0 && !svc.Headless {
+		return nil
+	}
+	out := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: key.Namespace, Name: derivedName(key),
+			Labels: map[string]string{api.LabelManagedBy: api.ManagedBy, labelServiceName: key.Name},
+		},
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP},
+	}
+	for _, p := range svc.Ports {
+		out.Spec.Ports = append(out.Spec.Ports, corev1.ServicePort{
+			Name: portName(svc, p), Protocol: corev1.ProtocolTCP, Port: int32(p.Number), TargetPort: intstr.FromInt32(int32(p.Number)),
+		})
+	}
+	if svc.SameZone {
+		out.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferClose)
+	}
+	switch {
+	case svc.Headless:
+		out.Spec.ClusterIP = corev1.ClusterIPNone
+	case ours(had) && len(had.Spec.IPs) > 0:
+		out.Spec.ClusterIP = had.Spec.IPs[0]
+	}
+	return out
+}
+
+// portName is the port's name in the derived Service, where only a single port
+// may go without.
+func portName(svc *federation.Service, p federation.Port) string {
+	if p.Name == "" && len(svc.Ports) > 1 {
+		return fmt.Sprintf("port-%d", p.Number)
+	}
+	return p.Name
+}
+
+// wantSlices returns the slices of one exporting cluster: one, or several where
+// its pods differ in their port numbers or are more than a slice holds. On
+// another network a slice holds no address; it is the checkpoint alone.
+func wantSlices(s *federation.Snapshot, local federation.ClusterName, svc *federation.Service, export *federation.Export, derived *corev1.Service) []*discoveryv1.EndpointSlice {
+	here := s.Cluster(local).Network
+	var reachable []federation.Endpoint
+	for _, e := range svc.Endpoints {
+		if e.Cluster == export.Cluster && e.Network == here {
+			reachable = append(reachable, e)
+		}
+	}
+	text, err := checkpoint(s, svc, export, reachable).Encode()
+	if err != nil {
+		text = "" // too much for an annotation: the slice is still good for its addresses
+	}
+	var out []*discoveryv1.EndpointSlice
+	for _, group := range groupEndpoints(reachable) {
+		slice := &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: svc.Key.Namespace,
+				Name:      sliceName(svc.Key, export.Cluster, len(out)),
+				Labels: map[string]string{
+					labelServiceName:             svc.Key.Name,
+					labelSourceCluster:           string(export.Cluster),
+					discoveryv1.LabelManagedBy:   api.ManagedBy,
+					discoveryv1.LabelServiceName: derivedName(objectKey{Namespace: svc.Key.Namespace, Name: svc.Key.Name}),
+				},
+			},
+			AddressType: addressType(group),
+			Endpoints:   []discoveryv1.Endpoint{},
+			Ports:       slicePorts(svc, group),
+		}
+		if text != "" {
+			slice.Annotations = map[string]string{api.AnnotationCheckpoint: text}
+		}
+		if svc.Headless {
+			slice.Labels[corev1.IsHeadlessService] = ""
+		}
+		for i := range group {
+			slice.Endpoints = append(slice.Endpoints, sliceEndpoint(&group[i]))
+		}
+		out = append(out, slice)
+	}
+	return out
+}
+
+func sliceName(key federation.ServiceKey, cluster federation.ClusterName, i int) string {
+	name := derivedName(objectKey{Namespace: key.Namespace, Name: key.Name}) + "-" + string(cluster)
+	if i > 0 {
+		name = fmt.Sprintf("%s-%d", name, i+1)
+	}
+	return name
+}
+
+// maxSlice is how many endpoints a slice may hold. (discovery.k8s.io/v1)
+const maxSlice = 1000
+
+// groupEndpoints splits endpoints so that each group has one address family and
+// one set of ports. There is always a group, though it may be empty.
+func groupEndpoints(endpoints []federation.Endpoint) [][]federation.Endpoint {
+	groups := map[string][]federation.Endpoint{}
+	for _, e := range endpoints {
+		k := fmt.Sprint(e.Addr.Is6(), e.Ports)
+		groups[k] = append(groups[k], e)
+	}
+	var out [][]federation.Endpoint
+	for _, k := range slices.Sorted(maps.Keys(groups)) {
+		out = slices.AppendSeq(out, slices.Chunk(groups[k], maxSlice))
+	}
+	if len(out) == 0 {
+		out = append(out, nil)
+	}
+	return out
+}
+
+func addressType(group []federation.Endpoint) discoveryv1.AddressType {
+	if len(group) > 0 && group[0].Addr.Is6() {
+		return discoveryv1.AddressTypeIPv6
+	}
+	return discoveryv1.AddressTypeIPv4
+}
+
+func slicePorts(svc *federation.Service, group []federation.Endpoint) []discoveryv1.EndpointPort {
+	out := []discoveryv1.EndpointPort{}
+	if len(group) == 0 {
+		return out
+	}
+	for _, p := range svc.Ports {
+		if target, ok := group[0].Target(p.Number); ok {
+			out = append(out, discoveryv1.EndpointPort{Name: new(portName(svc, p)), Protocol: new(corev1.ProtocolTCP), Port: new(int32(target))})
+		}
+	}
+	return out
+}
+
+func sliceEndpoint(e *federation.Endpoint) discoveryv1.Endpoint {
+	out := discoveryv1.Endpoint{
+		Addresses: []string{e.Addr.String()},
+		Conditions: discoveryv1.EndpointConditions{
+			Ready: new(e.Health == federation.Ready), Serving: new(e.Health != federation.NotReady), Terminating: new(e.Health == federation.Terminating),
+		},
+	}
+	if e.Hostname != "" {
+		out.Hostname = new(e.Hostname)
+	}
+	if e.Locality.Zone != "" {
+		out.Zone = new(e.Locality.Zone)
+	}
+	return out
+}
+
+// sameSlice reports whether have says what want says.
+func sameSlice(have, want *discoveryv1.EndpointSlice) bool {
+	for k, v := range want.Labels {
+		if have.Labels[k] != v {
+			return false
+		}
+	}
+	return have.AddressType == want.AddressType &&
+		have.Annotations[api.AnnotationCheckpoint] == want.Annotations[api.AnnotationCheckpoint] &&
+		equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) &&
+		equality.Semantic.DeepEqual(have.Ports, want.Ports)
+}
+
+// sameDerived reports whether have needs no write to be want.
+func sameDerived(have, want *corev1.Service) bool {
+	for k, v := range want.Labels {
+		if have.Labels[k] != v {
+			return false
+		}
+	}
+	byNumber := func(a, b corev1.ServicePort) int { return cmp.Compare(a.Port, b.Port) }
+	a, b := slices.SortedFunc(slices.Values(have.Spec.Ports), byNumber), slices.SortedFunc(slices.Values(want.Spec.Ports), byNumber)
+	return equality.Semantic.DeepEqual(a, b) && len(have.Spec.Selector) == 0 && len(have.OwnerReferences) > 0 &&
+		equality.Semantic.DeepEqual(have.Spec.TrafficDistribution, want.Spec.TrafficDistribution)
+}
+
+// sameImport reports whether have needs no write to be want.
+func sameImport(have, want *mcsv1beta1.ServiceImport) bool {
+	if !ours(have) || have.Annotations[annotationDerived] != want.Annotations[annotationDerived] {
+		return false
+	}
+	return equality.Semantic.DeepEqual(have.Spec, want.Spec)
+}

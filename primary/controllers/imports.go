@@ -1,0 +1,292 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+)
+
+// Imports keeps, for every export of the clusterset, a ServiceImport in the
+// local cluster, its derived Service and its EndpointSlices.
+type Imports struct {
+	local   *Local
+	cluster federation.ClusterName
+	log     *slog.Logger
+	loop    *loop
+
+	mu   sync.Mutex
+	snap *federation.Snapshot
+}
+
+// NewImports returns the controller of cluster's imports.
+func NewImports(local *Local, cluster federation.ClusterName, log *slog.Logger) *Imports {
+	r := &Imports{local: local, cluster: cluster, log: log}
+	r.loop = &loop{name: "import", workers: 4, do: r.reconcile, log: log}
+	return r
+}
+
+// Update hands over the newest snapshot. It returns at once, and may be called
+// whether or not Run runs.
+func (r *Imports) Update(s *federation.Snapshot) {
+	r.mu.Lock()
+	old := r.snap
+	r.snap = s
+	r.mu.Unlock()
+	for _, key := range changedServices(old, s) {
+		r.loop.add(key)
+	}
+}
+
+func (r *Imports) snapshot() *federation.Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.snap
+}
+
+// Run works until ctx ends; only the elected replica runs it. It starts once a
+// snapshot has been handed over.
+func (r *Imports) Run(ctx context.Context) error {
+	watched := map[client.Object]func(client.Object) []objectKey{
+		&mcsv1beta1.ServiceImport{}:  func(o client.Object) []objectKey { return []objectKey{client.ObjectKeyFromObject(o)} },
+		&corev1.Service{}:            byServiceName,
+		&discoveryv1.EndpointSlice{}: byServiceName,
+		&corev1.Namespace{}:          r.ofNamespace,
+	}
+	for kind, keys := range watched {
+		stop, err := watchKind(ctx, r.local, kind, func(o client.Object) {
+			for _, key := range keys(o) {
+				r.loop.add(key)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("watch for imports: %w", err)
+		}
+		defer stop()
+	}
+	return r.loop.run(ctx, r.all)
+}
+
+// byServiceName maps what belongs to an import to it.
+func byServiceName(o client.Object) []objectKey {
+	if name := o.GetLabels()[labelServiceName]; name != "" {
+		return []objectKey{{Namespace: o.GetNamespace(), Name: name}}
+	}
+	return nil
+}
+
+// ofNamespace returns what is exported under a namespace's name.
+func (r *Imports) ofNamespace(o client.Object) []objectKey {
+	var out []objectKey
+	for svc := range r.snapshot().Services() {
+		if svc.Key.ClusterSet() && svc.Key.Namespace == o.GetName() {
+			out = append(out, keyOf(svc))
+		}
+	}
+	return out
+}
+
+// all returns every import that is or should be.
+func (r *Imports) all(ctx context.Context) ([]objectKey, error) {
+	out := changedServices(nil, r.snapshot())
+	var imports mcsv1beta1.ServiceImportList
+	var derived corev1.ServiceList
+	var endpoints discoveryv1.EndpointSliceList
+	if err := errors.Join(r.local.List(ctx, &imports), r.local.List(ctx, &derived), r.local.List(ctx, &endpoints)); err != nil {
+		return nil, err
+	}
+	for i := range imports.Items {
+		out = append(out, client.ObjectKeyFromObject(&imports.Items[i]))
+	}
+	for i := range derived.Items {
+		out = append(out, byServiceName(&derived.Items[i])...)
+	}
+	for i := range endpoints.Items {
+		out = append(out, byServiceName(&endpoints.Items[i])...)
+	}
+	return out, nil
+}
+
+func (r *Imports) reconcile(ctx context.Context, key objectKey) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	have, err := r.observe(ctx, key)
+	if err != nil {
+		return fmt.Errorf("read import: %w", err)
+	}
+	plan := planImport(r.snapshot(), r.cluster, key, have)
+	switch {
+	case plan.Delete:
+		return r.remove(ctx, have)
+	case plan.Import != nil:
+		return r.write(ctx, key, have, plan)
+	}
+	return nil
+}
+
+func (r *Imports) observe(ctx context.Context, key objectKey) (importState, error) {
+	var out importState
+	var ns corev1.Namespace
+	switch err := r.local.Get(ctx, objectKey{Name: key.Namespace}, &ns); {
+	case apierrors.IsNotFound(err):
+	case err != nil:
+		return out, err
+	default:
+		out.NamespaceActive = ns.DeletionTimestamp == nil
+	}
+	var imp mcsv1beta1.ServiceImport
+	if found, err := present(r.local.Get(ctx, key, &imp)); err != nil {
+		return out, err
+	} else if found {
+		out.Import = &imp
+	}
+	var derived corev1.Service
+	if found, err := present(r.local.Get(ctx, objectKey{Namespace: key.Namespace, Name: derivedName(key)}, &derived)); err != nil {
+		return out, err
+	} else if found {
+		out.Derived = &derived
+	}
+	var list discoveryv1.EndpointSliceList
+	err := r.local.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingLabels{labelServiceName: key.Name})
+	out.Slices = slices.DeleteFunc(list.Items, func(s discoveryv1.EndpointSlice) bool { return s.Labels[labelSourceCluster] == "" })
+	return out, err
+}
+
+// present turns "not found" into false.
+func present(err error) (bool, error) {
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// write brings the import to what plan says. The import is first, because all
+// else is owned by it; then the Service, whose addresses become the import's.
+func (r *Imports) write(ctx context.Context, key objectKey, have importState, plan importPlan) error {
+	imp := have.Import
+	if imp == nil || !ours(imp) {
+		imp = plan.Import.DeepCopy()
+		if err := r.local.apply(ctx, imp); err != nil {
+			return fmt.Errorf("make import: %w", err)
+		}
+		r.log.Info("import made", "service", key.String())
+	}
+	owner := []metav1.OwnerReference{{APIVersion: mcsv1beta1.GroupVersion.String(), Kind: "ServiceImport", Name: imp.Name, UID: imp.UID, Controller: new(true)}}
+	if plan.Derived != nil {
+		derived, err := r.writeDerived(ctx, have.Derived, plan.Derived, owner)
+		if err != nil {
+			return fmt.Errorf("derived service: %w", err)
+		}
+		plan.Import.Spec.IPFamilies = derived.Spec.IPFamilies
+		if plan.Import.Spec.Type == mcsv1beta1.ClusterSetIP {
+			plan.Import.Spec.IPs = derived.Spec.ClusterIPs
+		}
+	}
+	if !sameImport(imp, plan.Import) {
+		imp = plan.Import.DeepCopy()
+		if err := r.local.apply(ctx, imp); err != nil {
+			return fmt.Errorf("apply import: %w", err)
+		}
+	}
+	if err := r.writeSlices(ctx, have.Slices, plan, owner); err != nil {
+		return err
+	}
+	return r.writeImportStatus(ctx, imp, plan, have.Slices)
+}
+
+func (r *Imports) writeDerived(ctx context.Context, have, want *corev1.Service, owner []metav1.OwnerReference) (*corev1.Service, error) {
+	if have != nil && (have.Spec.ClusterIP == corev1.ClusterIPNone) != (want.Spec.ClusterIP == corev1.ClusterIPNone) {
+		// A Service cannot change between having an address and having none.
+		if err := r.local.Delete(ctx, have, client.Preconditions{UID: &have.UID}); client.IgnoreNotFound(err) != nil {
+			return nil, err
+		}
+		have = nil
+		if want.Spec.ClusterIP != corev1.ClusterIPNone {
+			want.Spec.ClusterIP = ""
+		}
+	}
+	if have != nil {
+		if sameDerived(have, want) {
+			return have, nil
+		}
+		if want.Spec.ClusterIP != corev1.ClusterIPNone {
+			want.Spec.ClusterIP = have.Spec.ClusterIP
+		}
+	}
+	want.OwnerReferences = owner
+	out := want.DeepCopy()
+	err := r.local.apply(ctx, out)
+	if apierrors.IsInvalid(err) && have == nil && want.Spec.ClusterIP != "" && want.Spec.ClusterIP != corev1.ClusterIPNone {
+		r.log.Warn("the clusterset address is taken: another is used", "service", want.Namespace+"/"+want.Labels[labelServiceName], "address", want.Spec.ClusterIP)
+		out = want.DeepCopy()
+		out.Spec.ClusterIP = ""
+		err = r.local.apply(ctx, out)
+	}
+	return out, err
+}
+
+func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSlice, plan importPlan, owner []metav1.OwnerReference) error {
+	byName := map[string]*discoveryv1.EndpointSlice{}
+	for i := range have {
+		byName[have[i].Name] = &have[i]
+	}
+	for _, want := range plan.Slices {
+		old := byName[want.Name]
+		delete(byName, want.Name)
+		if old != nil && sameSlice(old, want) {
+			continue
+		}
+		if old != nil && old.AddressType != want.AddressType { // immutable
+			if err := r.local.Delete(ctx, old); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("delete slice %s: %w", old.Name, err)
+			}
+		}
+		want.OwnerReferences = owner
+		if err := r.local.apply(ctx, want.DeepCopy()); err != nil {
+			return fmt.Errorf("apply slice %s: %w", want.Name, err)
+		}
+	}
+	for _, old := range byName {
+		if plan.Keep[sourceOf(old)] {
+			continue
+		}
+		if err := r.local.Delete(ctx, old); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete slice %s: %w", old.Name, err)
+		}
+	}
+	return nil
+}
+
+// remove deletes the import; what it owns goes with it, but is deleted here too,
+// because not every cluster's garbage collector is quick.
+func (r *Imports) remove(ctx context.Context, have importState) error {
+	var objs []client.Object
+	if ours(have.Import) {
+		objs = append(objs, have.Import)
+		r.log.Info("import removed", "service", client.ObjectKeyFromObject(have.Import).String())
+	}
+	if have.Derived != nil {
+		objs = append(objs, have.Derived)
+	}
+	for i := range have.Slices {
+		objs = append(objs, &have.Slices[i])
+	}
+	for _, o := range objs {
+		if err := r.local.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete %T %s: %w", o, o.GetName(), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+)
+
+// loop works off keys: each at most once at a time, again after a growing pause
+// where it failed. Keys may be added at any time, also before and after run.
+type loop struct {
+	name    string
+	workers int
+	do      func(ctx context.Context, key objectKey) error
+	log     *slog.Logger
+
+	mu    sync.Mutex
+	queue workqueue.TypedRateLimitingInterface[objectKey] // nil while not running
+}
+
+// add marks key dirty. While the loop does not run nothing is kept: run begins
+// with everything.
+func (l *loop) add(key objectKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue != nil {
+		l.queue.Add(key)
+	}
+}
+
+// run works until ctx ends, beginning with what all returns.
+func (l *loop) run(ctx context.Context, all func(context.Context) ([]objectKey, error)) error {
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](50*time.Millisecond, 30*time.Second))
+	l.mu.Lock()
+	l.queue = queue
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.queue = nil
+	}()
+	keys, err := all(ctx)
+	if err != nil {
+		queue.ShutDown()
+		return fmt.Errorf("%s: list: %w", l.name, err)
+	}
+	for _, key := range keys {
+		queue.Add(key)
+	}
+	var workers sync.WaitGroup
+	for range l.workers {
+		workers.Go(func() {
+			for l.next(ctx, queue) {
+			}
+		})
+	}
+	<-ctx.Done()
+	queue.ShutDown()
+	workers.Wait()
+	return nil
+}
+
+// next works off one key and reports whether there may be another.
+func (l *loop) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[objectKey]) bool {
+	key, shutdown := queue.Get()
+	if shutdown {
+		return false
+	}
+	defer queue.Done(key)
+	if ctx.Err() != nil {
+		return true // only drained
+	}
+	if err := l.do(ctx, key); err != nil && ctx.Err() == nil {
+		l.log.Warn("reconcile", "controller", l.name, "object", key.String(), "err", err)
+		queue.AddRateLimited(key)
+		return true
+	}
+	queue.Forget(key)
+	return true
+}

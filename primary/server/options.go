@@ -1,0 +1,98 @@
+// Package server composes isthmusd: it reads the linked clusters, serves
+// discovery and certificates, injects sidecars, and runs the controllers where
+// it is elected.
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/primary/webhook"
+	"github.com/isthmus-mesh/isthmus/trust"
+)
+
+// Listeners are where isthmusd is reached. All are required, and Run closes
+// them. Debug should be on loopback: it asks nobody who he is.
+type Listeners struct {
+	Discovery net.Listener // xDS and certificates, over TLS
+	Webhook   net.Listener
+	Metrics   net.Listener
+	Health    net.Listener
+	Debug     net.Listener
+}
+
+// Options configures a Server.
+type Options struct {
+	Config  *rest.Config           // required: the cluster it runs in
+	Cluster federation.ClusterName // required
+	Network federation.NetworkName // empty: the cluster's name
+	Domain  trust.Domain           // required
+
+	Namespace string // empty: isthmus-system
+	// Identity tells replicas apart in the election; the pod's name. Required.
+	Identity string
+	// CADir holds the files of the Secret isthmus-ca. Required. They may change
+	// while the server runs.
+	CADir string
+
+	Listeners Listeners
+	// Injection is what sidecars are told. Cluster, network and trust domain are
+	// taken from above.
+	Injection webhook.Config
+	// WebhookHosts are further names by which the API server calls the webhook.
+	WebhookHosts []string
+	// AllowServers lists remote API servers that may be on loopback; for tests.
+	AllowServers []string
+
+	Log     *slog.Logger         // nil discards
+	Metrics *prometheus.Registry // nil makes one
+}
+
+func (o Options) check() (Options, error) {
+	if o.Namespace == "" {
+		o.Namespace = api.SystemNamespace
+	}
+	if o.Network == "" {
+		o.Network = federation.NetworkName(o.Cluster)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	o.Injection.Cluster, o.Injection.DiscoveryCluster = string(o.Cluster), string(o.Cluster)
+	o.Injection.Network, o.Injection.TrustDomain = string(o.Network), o.Domain.String()
+	if o.Injection.Discovery == "" {
+		o.Injection.Discovery = fmt.Sprintf("%s.%s.svc:%d", api.ControlPlaneName, o.Namespace, api.PortDiscovery)
+	}
+	l := o.Listeners
+	switch {
+	case o.Config == nil, o.Identity == "", o.CADir == "":
+		return o, errors.New("isthmusd: Config, Identity and CADir are required")
+	case !trust.ValidCluster(string(o.Cluster)):
+		return o, fmt.Errorf("isthmusd: cluster name %q is not a DNS label", o.Cluster)
+	case o.Domain.IsZero():
+		return o, errors.New("isthmusd: a trust domain is required")
+	case l.Discovery == nil || l.Webhook == nil || l.Metrics == nil || l.Health == nil || l.Debug == nil:
+		return o, errors.New("isthmusd: all listeners are required")
+	case o.Injection.Image == "":
+		return o, errors.New("isthmusd: the image of sidecars is required")
+	}
+	return o, nil
+}
+
+// restConfig is what every client of the local cluster starts from.
+func (o Options) restConfig() *rest.Config {
+	config := rest.CopyConfig(o.Config)
+	config.QPS, config.Burst = 200, 400
+	config.UserAgent = "isthmusd"
+	return config
+}
