@@ -5,6 +5,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/eastwest"
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/trust"
 )
 
 // Pod returns how names call the pod of e: POD for a service of one cluster,
@@ -26,7 +27,7 @@ func endpointOf(svc *federation.Service, pod string) *federation.Endpoint {
 	return nil
 }
 
-// Pods yields the endpoints of a headless service that have a listener of
+// Pods returns the endpoints of a headless service that have a listener of
 // their own: those of the view's network that have a name.
 func Pods(s *federation.Snapshot, svc *federation.Service, port uint16, network federation.NetworkName) []PodListener {
 	var out []PodListener
@@ -36,7 +37,7 @@ func Pods(s *federation.Snapshot, svc *federation.Service, port uint16, network 
 		if c := s.Cluster(e.Cluster); !ok || e.Pod == "" || e.Network != network || c != nil && c.Lost {
 			continue
 		}
-		out = append(out, PodListener{Pod: Pod(svc.Key, e), Addr: netip.AddrPortFrom(e.Addr, target)})
+		out = append(out, PodListener{Pod: Pod(svc.Key, e), Addr: netip.AddrPortFrom(e.Addr, target), Account: e.Account})
 	}
 	return out
 }
@@ -44,8 +45,9 @@ func Pods(s *federation.Snapshot, svc *federation.Service, port uint16, network 
 // PodListener is a pod of a headless service and where it is called: the
 // client found the pod's own address in DNS.
 type PodListener struct {
-	Pod  string
-	Addr netip.AddrPort
+	Pod     string
+	Addr    netip.AddrPort
+	Account trust.ID
 }
 
 // NewPodEndpoints returns the load assignment of one pod of a headless service.

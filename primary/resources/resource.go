@@ -88,6 +88,8 @@ type Resource struct {
 	// NeedsEndpoints says of an xds cluster that it waits for the load
 	// assignment of its own name.
 	NeedsEndpoints bool
+	// Empty says of a load assignment that it has no endpoints.
+	Empty bool
 }
 
 // Size returns the length of the encoded message in bytes.
@@ -118,8 +120,11 @@ func seal(t Type, name string, m validated) (*Resource, error) {
 		Body: &anypb.Any{TypeUrl: t.URL(), Value: value},
 	}
 	r.Delta = &discoveryv3.Resource{Name: name, Version: r.Version, Resource: r.Body}
-	if c, ok := m.(*clusterv3.Cluster); ok {
-		r.NeedsEndpoints = c.GetType() == clusterv3.Cluster_EDS
+	switch m := m.(type) {
+	case *clusterv3.Cluster:
+		r.NeedsEndpoints = m.GetType() == clusterv3.Cluster_EDS
+	case *endpointv3.ClusterLoadAssignment:
+		r.Empty = len(m.Endpoints) == 0
 	}
 	return r, nil
 }

@@ -3,6 +3,7 @@ package resources
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +26,15 @@ const connectTimeout = 2 * time.Second
 type ClusterView struct {
 	Distant bool // some exporting cluster is on another network, behind gateways
 	MTLS    bool // the proxy speaks the mesh's mTLS
+}
+
+// Distant reports whether a cluster of another network exports svc. It does not
+// ask for endpoints: the xds cluster must not change whenever the last one goes.
+func Distant(s *federation.Snapshot, svc *federation.Service, network federation.NetworkName) bool {
+	return slices.ContainsFunc(svc.Exports, func(e federation.Export) bool {
+		c := s.Cluster(e.Cluster)
+		return c != nil && c.Network != network
+	})
 }
 
 // NewCluster returns the xds cluster of an outbound port of svc. With key.Pod

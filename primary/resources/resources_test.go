@@ -1,0 +1,252 @@
+package resources_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/isthmus-mesh/isthmus/dataplane/config"
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/internal/meshtest"
+	"github.com/isthmus-mesh/isthmus/primary/resources"
+)
+
+const mesh = `
+cluster east network=blue region=eu local read gateways=192.0.2.1:15443
+cluster west network=green region=us read gateways=192.0.2.7:15443
+service reviews.shop
+  port 9080 http
+  port 9081 tcp
+  port 9082 http2
+  port 9083 auto
+  vip east 10.96.0.7
+  vip east fd00::7
+  export east 9080/http
+  export west 9080/http 9081/tcp 9082/http2 9083/auto
+  endpoint east 10.1.0.4 pod=reviews-1 zone=eu-1 account=reviews mtls 9080:8080
+  endpoint east fd00:1::5 pod=reviews-2 zone=eu-2 account=other mtls 9080:8080
+  endpoint west 10.2.0.4 pod=reviews-1 account=reviews mtls 9080:8080 9081:9081 9082:9082 9083:9083
+service near.shop@east
+  port 80 http
+  vip east 10.96.0.8
+  endpoint east 10.1.0.9 pod=plain 80:8080
+workload east/shop/web-1 account=web 8080/http 8081/tcp 8082/auto 8083/http2 mtls:8081=strict mtls:9999=disable
+workload east/shop/web-2 account=web mtls=strict 8080/http
+`
+
+// every returns every kind of resource that there is, by a name for its golden.
+func every(t testing.TB) map[string]*resources.Resource {
+	t.Helper()
+	s := meshtest.Snapshot(t, mesh)
+	svc := s.Service(federation.ServiceKey{Namespace: "shop", Name: "reviews"})
+	out := map[string]*resources.Resource{}
+	add := func(name string, r *resources.Resource, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		out[name] = r
+	}
+	view := resources.View{Cluster: "east", Network: "blue", MTLS: true}
+	for _, port := range svc.Ports {
+		key := resources.OutboundKey{Service: svc.Key, Port: port.Number}
+		l, err := resources.NewListener(key, port.Protocol, resources.ListenerAddrs(svc, port.Number, "east"))
+		add("listener-"+port.Name, l, err)
+		c, err := resources.NewCluster(svc, port, "", resources.ClusterView{Distant: true, MTLS: true})
+		add("cluster-"+port.Name, c, err)
+		e, err := resources.NewEndpoints(s, svc, port.Number, view)
+		add("endpoints-"+port.Name, e, err)
+	}
+	near := s.Service(federation.ServiceKey{Cluster: "east", Namespace: "shop", Name: "near"})
+	c, err := resources.NewCluster(near, near.Ports[0], "", resources.ClusterView{MTLS: true})
+	add("cluster-without-identity", c, err)
+	r, err := resources.NewRoute(resources.OutboundKey{Service: svc.Key, Port: 9080})
+	add("route", r, err)
+	o, err := resources.NewOutbound()
+	add("outbound", o, err)
+	p, err := resources.NewPassthrough()
+	add("passthrough", p, err)
+	for _, pod := range []string{"web-1", "web-2"} {
+		in, err := resources.NewInbound(resources.InboundOf(s.Workload(federation.WorkloadKey{Cluster: "east", Namespace: "shop", Name: pod})))
+		add("inbound-"+pod, in, err)
+	}
+	ic, err := resources.NewInboundCluster(8080, true)
+	add("inbound-cluster-http", ic, err)
+	ia, err := resources.NewInboundCluster(0, false)
+	add("inbound-cluster-all", ia, err)
+	g, err := resources.NewEastWest()
+	add("gateway-listener", g, err)
+	gc, err := resources.NewGatewayCluster(svc.Key, 9080)
+	add("gateway-cluster", gc, err)
+	ge, err := resources.NewGatewayEndpoints(s, svc, 9080, "green")
+	add("gateway-endpoints", ge, err)
+	return out
+}
+
+// Every message, and every message packed in one, passes Envoy's own
+// validation.
+func TestEnvoyTakesAll(t *testing.T) {
+	for name, r := range every(t) {
+		m, err := r.Body.UnmarshalNew()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		validate(t, name, m)
+	}
+}
+
+func validate(t *testing.T, path string, m proto.Message) {
+	t.Helper()
+	if v, ok := m.(interface{ ValidateAll() error }); ok {
+		if err := v.ValidateAll(); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	each(m.ProtoReflect(), func(a *anypb.Any) {
+		if a.GetTypeUrl() == "" {
+			t.Errorf("%s: empty any", path)
+			return
+		}
+		inner, err := a.UnmarshalNew()
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			return
+		}
+		validate(t, path+" > "+string(inner.ProtoReflect().Descriptor().Name()), inner)
+	})
+}
+
+// each calls f for every Any in m that is not inside another.
+func each(m protoreflect.Message, f func(*anypb.Any)) {
+	if a, ok := m.Interface().(*anypb.Any); ok {
+		f(a)
+		return
+	}
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.IsMap():
+			if fd.MapValue().Message() != nil {
+				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool { each(v.Message(), f); return true })
+			}
+		case fd.Message() == nil:
+		case fd.IsList():
+			for i := range v.List().Len() {
+				each(v.List().Get(i).Message(), f)
+			}
+		default:
+			each(v.Message(), f)
+		}
+		return true
+	})
+}
+
+// The built-in data plane implements every field of every resource.
+func TestBuiltInDataPlaneTakesAll(t *testing.T) {
+	for name, r := range every(t) {
+		m, err := r.Body.UnmarshalNew()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := config.Check(r.Type.URL(), r.Name, m); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Each kind of resource in full, once. UPDATE=1 rewrites.
+func TestGoldens(t *testing.T) {
+	seen := map[string]bool{}
+	all := every(t)
+	for _, name := range []string{
+		"listener-auto", "cluster-http", "endpoints-http", "route", "outbound", "passthrough",
+		"inbound-web-2", "inbound-cluster-http", "gateway-listener", "gateway-cluster", "gateway-endpoints",
+	} {
+		r := all[name]
+		file := filepath.Join("testdata", name+".json")
+		seen[file] = true
+		got := text(t, r)
+		if os.Getenv("UPDATE") != "" {
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Errorf("%v (UPDATE=1 writes it)", err)
+			continue
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	files, _ := filepath.Glob("testdata/*.json")
+	for _, f := range files {
+		if !seen[f] {
+			t.Errorf("%s: no test makes this any more", f)
+		}
+	}
+}
+
+// text is JSON whose spacing does not depend on protojson, which varies it.
+func text(t *testing.T, r *resources.Resource) []byte {
+	t.Helper()
+	m, err := r.Body.UnmarshalNew()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := protojson.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(out, '\n')
+}
+
+// Equal inputs give equal bytes, in whatever order they came.
+func TestDeterministic(t *testing.T) {
+	first := every(t)
+	for range 20 {
+		for name, r := range every(t) {
+			if !bytes.Equal(first[name].Body.Value, r.Body.Value) || first[name].Version != r.Version {
+				t.Fatalf("%s came out otherwise", name)
+			}
+		}
+	}
+}
+
+// What cannot be expressed is an error of its own kind, not a panic and not a
+// resource that a proxy would refuse.
+func TestInvalid(t *testing.T) {
+	key := resources.OutboundKey{Service: federation.ServiceKey{Namespace: "shop", Name: "x"}, Port: 80}
+	for name, addrs := range map[string][]netip.AddrPort{
+		"no address": nil,
+		"zero":       {{}},
+		"port 0":     {netip.MustParseAddrPort("10.0.0.1:0")},
+		"wildcard":   {netip.MustParseAddrPort("0.0.0.0:80")},
+	} {
+		if r, err := resources.NewListener(key, federation.ProtocolHTTP, addrs); !errors.Is(err, resources.ErrInvalid) {
+			t.Errorf("%s: %v, %v", name, r, err)
+		}
+	}
+	if r, err := resources.NewGatewayCluster(federation.ServiceKey{Namespace: "shop", Name: "No.Such_Name"}, 80); !errors.Is(err, resources.ErrInvalid) {
+		t.Errorf("gateway name: %v, %v", r, err)
+	}
+}
