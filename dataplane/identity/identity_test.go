@@ -490,3 +490,53 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// An authority whose clock is wrong, or one that signs for somebody else, gives
+// nothing that is taken; the reason is to be seen.
+func TestSignedWrongly(t *testing.T) {
+	t.Parallel()
+	c := newControl(t, 0)
+	m := material(t, c.root, c.root.CertificatePEM())
+	ahead, err := ca.New(ca.Options{
+		Cluster: "east", Domain: c.root.Domain(), ChainPEM: m.Chain, KeyPEM: m.Key, BundlePEM: m.Bundle,
+		Now: func() time.Time { return time.Now().Add(48 * time.Hour) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, key, err := c.root.Intermediate("west")
+	if err != nil {
+		t.Fatal(err)
+	}
+	west, err := ca.New(ca.Options{Cluster: "west", Domain: c.root.Domain(), ChainPEM: chain, KeyPEM: key, BundlePEM: m.Bundle})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, id, want string
+		authority      *ca.Authority
+	}{
+		{"clock two days ahead", web, "not yet valid", ahead},
+		{"another cluster", web, `cluster "west"`, west},
+		{"another identity", self, "this is " + web, c.authority},
+	} {
+		i, err := New(c.options(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.sign = func(_ context.Context, der []byte) ([]*x509.Certificate, error) {
+			request, err := x509.ParseCertificateRequest(der)
+			if err != nil {
+				return nil, err
+			}
+			return test.authority.Sign(request.PublicKey, parseID(t, test.id))
+		}
+		if err := i.obtain(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want one with %q", test.name, err, test.want)
+		}
+		if _, err := i.SVID(); err == nil {
+			t.Errorf("%s: taken", test.name)
+		}
+		i.conn.Close()
+	}
+}
