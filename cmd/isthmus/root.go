@@ -31,6 +31,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newExportCommand(e),
 		newUnexportCommand(e),
 		newStatusCommand(e),
+		newCheckCommand(e),
 		newProxyCommand(e),
 		newVersionCommand(streams),
 	)
