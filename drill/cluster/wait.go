@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/version"
 )
 
 // poll is how often a condition is looked at.
@@ -139,4 +141,17 @@ func (c *Cluster) Scale(ctx context.Context, namespace, name string, replicas in
 		return 0, fmt.Errorf("scale %s/%s in %s to %d: %w", namespace, name, c.Context, replicas, err)
 	}
 	return now.Spec.Replicas, nil
+}
+
+// Version returns the version of the API server, such as v1.36.3.
+func (c *Cluster) Version(ctx context.Context) (string, error) {
+	body, err := c.Kube.Discovery().RESTClient().Get().AbsPath("/version").DoRaw(ctx)
+	if err != nil {
+		return "", err
+	}
+	var info version.Info
+	if err := json.Unmarshal(body, &info); err != nil {
+		return "", fmt.Errorf("read version of %s: %w", c.Context, err)
+	}
+	return info.GitVersion, nil
 }

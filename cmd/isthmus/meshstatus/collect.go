@@ -66,11 +66,8 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 	return out
 }
 
-func (out *Cluster) readVersion(_ context.Context, c *cluster.Cluster) error {
-	info, err := c.Kube.Discovery().ServerVersion()
-	if err == nil {
-		out.Version = info.GitVersion
-	}
+func (out *Cluster) readVersion(ctx context.Context, c *cluster.Cluster) (err error) {
+	out.Version, err = c.Version(ctx)
 	return err
 }
 

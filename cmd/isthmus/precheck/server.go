@@ -22,19 +22,19 @@ const maxSkew = 10 * time.Second
 
 // lookAtServer reports whether the API server answers at all.
 func (f *facts) lookAtServer(ctx context.Context, c *cluster.Cluster) bool {
-	info, err := c.Kube.Discovery().ServerVersion()
+	text, err := c.Version(ctx)
 	if err != nil {
 		f.add("API server", Bad, "kubectl --context "+c.Context+" version; is the cluster up, is the context right?", "does not answer: %v", err)
 		return false
 	}
-	have, err := version.ParseGeneric(info.GitVersion)
+	have, err := version.ParseGeneric(text)
 	switch {
 	case err != nil:
-		f.add("version", Warn, "see that it is at least "+minVersion, "cannot read %q: %v", info.GitVersion, err)
+		f.add("version", Warn, "see that it is at least "+minVersion, "cannot read %q: %v", text, err)
 	case have.LessThan(version.MustParseGeneric(minVersion)):
-		f.add("version", Bad, "upgrade the cluster to "+minVersion+" or later", "%s has no native sidecars", info.GitVersion)
+		f.add("version", Bad, "upgrade the cluster to "+minVersion+" or later", "%s has no native sidecars", text)
 	default:
-		f.add("version", OK, "", "%s", info.GitVersion)
+		f.add("version", OK, "", "%s", text)
 	}
 	if ns, err := c.Kube.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{}); err == nil {
 		f.uid = string(ns.UID)
