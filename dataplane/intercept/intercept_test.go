@@ -2,7 +2,6 @@ package intercept
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,41 +9,35 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+
 	"github.com/isthmus-mesh/isthmus/api"
-	"github.com/vishvananda/netlink"
+	"github.com/isthmus-mesh/isthmus/dataplane/intercept/netnstest"
 )
 
 // pair makes a pod and the world outside, connected, with servers everywhere.
-func pair(t *testing.T) (pod, outside *namespace) {
-	pod, outside = newNamespace(t), newNamespace(t)
-	connect(pod, outside, []string{"10.0.0.2/24", "fd00::2/64"}, []string{"10.0.0.1/24", "fd00::1/64"})
-	pod.must(func() error {
-		for _, gw := range []string{"10.0.0.1", "fd00::1"} {
-			if err := netlink.RouteAdd(&netlink.Route{Gw: netip.MustParseAddr(gw).AsSlice()}); err != nil {
-				return fmt.Errorf("route by %s: %w", gw, err)
-			}
-		}
-		return nil
-	})
-	pod.serve(api.PortOutbound, "outbound")
-	pod.serve(api.PortInbound, "inbound")
-	pod.serve(api.PortHealth, "health")
-	pod.serve(api.PortProxyMetrics, "metrics")
-	pod.serve(8080, "app")
-	pod.serve(8081, "app")
-	outside.serve(9000, "outside")
-	outside.serve(9001, "outside")
+func pair(t *testing.T) (pod, outside *netnstest.Namespace) {
+	pod, outside = netnstest.New(t), netnstest.New(t)
+	netnstest.Connect(pod, outside, "eth0", "eth0", []string{"10.0.0.2/24", "fd00::2/64"}, []string{"10.0.0.1/24", "fd00::1/64"})
+	pod.Gateway("10.0.0.1", "fd00::1")
+	serve(pod, api.PortOutbound, "outbound")
+	serve(pod, api.PortInbound, "inbound")
+	serve(pod, api.PortHealth, "health")
+	serve(pod, api.PortProxyMetrics, "metrics")
+	serve(pod, 8080, "app")
+	serve(pod, 8081, "app")
+	serve(outside, 9000, "outside")
+	serve(outside, 9001, "outside")
 	return pod, outside
 }
 
 func TestRedirect(t *testing.T) {
 	pod, outside := pair(t)
-	pod.must(func() error {
+	pod.Must(func() error {
 		return Apply(Options{ExcludeInboundPorts: []uint16{8081}, ExcludeOutboundPorts: []uint16{9001}})
 	})
 	for _, c := range []struct {
 		name string
-		from *namespace
+		from *netnstest.Namespace
 		mark int
 		to   string // %s is the address of the pod, or of outside
 		want string
@@ -75,7 +68,7 @@ func TestRedirect(t *testing.T) {
 			strings.NewReplacer("pod:", "10.0.0.2:", "outside:", "10.0.0.1:", "vip:", "10.96.0.1:", "lo:", "127.0.0.1:"),
 			strings.NewReplacer("pod:", "[fd00::2]:", "outside:", "[fd00::1]:", "vip:", "[fd96::1]:", "lo:", "[::1]:"),
 		} {
-			if got := c.from.dial(names.Replace(c.to), c.mark); got != names.Replace(c.want) {
+			if got := dial(t, c.from, names.Replace(c.to), c.mark); got != names.Replace(c.want) {
 				t.Errorf("%s: %s gave %q, want %q", c.name, names.Replace(c.to), got, names.Replace(c.want))
 			}
 		}
@@ -96,8 +89,8 @@ func TestExcludedRanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pod.must(func() error { return Apply(Options{ExcludeOutboundCIDRs: cidrs}) })
-		if got := pod.dial(c.to, 0); got != c.want {
+		pod.Must(func() error { return Apply(Options{ExcludeOutboundCIDRs: cidrs}) })
+		if got := dial(t, pod, c.to, 0); got != c.want {
 			t.Errorf("without %s: %s gave %q, want %q", c.cidrs, c.to, got, c.want)
 		}
 	}
@@ -107,7 +100,7 @@ func TestExcludedRanges(t *testing.T) {
 func TestApplyTwiceAndUndo(t *testing.T) {
 	pod, _ := pair(t)
 	count := func() (tables, rules int) {
-		pod.must(func() error {
+		pod.Must(func() error {
 			conn, err := nftables.New()
 			if err != nil {
 				return err
@@ -130,20 +123,20 @@ func TestApplyTwiceAndUndo(t *testing.T) {
 		})
 		return tables, rules
 	}
-	pod.must(func() error { return Apply(Options{}) })
+	pod.Must(func() error { return Apply(Options{}) })
 	_, once := count()
-	pod.must(func() error { return Apply(Options{ExcludeInboundPorts: []uint16{1, 2, 3}}) })
-	pod.must(func() error { return Apply(Options{}) })
+	pod.Must(func() error { return Apply(Options{ExcludeInboundPorts: []uint16{1, 2, 3}}) })
+	pod.Must(func() error { return Apply(Options{}) })
 	if tables, twice := count(); tables != 1 || once != twice || once != len(rules(Options{})) {
 		t.Errorf("%d tables, %d rules, after the first time %d", tables, twice, once)
 	}
 	for range 2 {
-		pod.must(Undo)
+		pod.Must(Undo)
 		if tables, _ := count(); tables != 0 {
 			t.Errorf("%d tables left", tables)
 		}
 	}
-	if got := pod.dial("10.0.0.1:9000", 0); got != "outside -" {
+	if got := dial(t, pod, "10.0.0.1:9000", 0); got != "outside -" {
 		t.Errorf("after undo: %q", got)
 	}
 }
@@ -151,17 +144,17 @@ func TestApplyTwiceAndUndo(t *testing.T) {
 // The sidecar's user is known without a mark.
 func TestProxyUser(t *testing.T) {
 	if addr := os.Getenv("INTERCEPT_TEST_DIAL"); addr != "" {
-		fmt.Print("answer:", (&namespace{t: t}).dialHere(addr), ";")
+		fmt.Print("answer:", dialHere(addr), ";")
 		return
 	}
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: only root can become another user")
 	}
 	pod, _ := pair(t)
-	pod.must(func() error { return Apply(Options{}) })
+	pod.Must(func() error { return Apply(Options{}) })
 	for uid, want := range map[uint32]string{0: "outbound 10.0.0.1:9000", api.ProxyUID: "outside -"} {
 		var out []byte
-		pod.must(func() (err error) {
+		pod.Must(func() (err error) {
 			exe, err := os.Open("/proc/self/exe") // the test binary's folder may be closed to others
 			if err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables/expr"
+
 	"github.com/isthmus-mesh/isthmus/api"
 )
 
