@@ -18,10 +18,10 @@ const (
 	pingTimeout   = 5 * time.Second
 )
 
-// newClient returns a client for the API server of access. It has connections
+// NewClient returns a client for the API server of access. It has connections
 // of its own: CloseIdleConnections ends what is left of it. It follows no
 // redirect and no proxy setting.
-func newClient(access Access, allow []string) (*http.Client, error) {
+func NewClient(access Access, allow []string) (*http.Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(access.CA) {
 		return nil, refused("certificate-authority-data holds no certificate")

@@ -31,7 +31,7 @@ type finding struct {
 }
 
 func newGeneration(m *member, access Access) (*generation, error) {
-	client, err := newClient(access, m.r.opts.AllowServers)
+	client, err := NewClient(access, m.r.opts.AllowServers)
 	if err != nil {
 		return nil, err
 	}
