@@ -66,6 +66,10 @@ func hint(err error) string {
 		return "kubectl config get-contexts lists them; --kubeconfig names another file (isthmus sandbox kubeconfig)"
 	case errors.Is(err, clusterset.ErrOtherRoot):
 		return "name the right root by --clusterset or --root-cert and --root-key; or remove the cluster's first: isthmus uninstall CONTEXT"
+	case errors.Is(err, clusterset.ErrNotInstalled):
+		return "isthmus install CONTEXT..."
+	case errors.Is(err, clusterset.ErrRefused):
+		return "isthmus link again writes the secret anew; the control plane's log has the details"
 	case errors.Is(err, clusterset.ErrName):
 		return "give each cluster a name: --cluster-name CONTEXT=NAME; an installed cluster keeps the one it has"
 	case apierrors.IsForbidden(err):

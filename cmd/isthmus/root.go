@@ -28,6 +28,8 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newPrecheckCommand(e),
 		newInstallCommand(e),
 		newUninstallCommand(e),
+		newLinkCommand(e),
+		newUnlinkCommand(e),
 		newExportCommand(e),
 		newUnexportCommand(e),
 		newStatusCommand(e),

@@ -85,7 +85,7 @@ func printStatus(w io.Writer, report meshstatus.Report) error {
 	printExports(t, report)
 	for _, c := range report.Clusters {
 		for _, p := range c.Problems {
-			fmt.Fprintf(t, "problem in %s: %s: %s %s\n", c.Context, p.Object, p.Reason, p.Message)
+			fmt.Fprintf(t, "problem seen by %s: %s %s/%s of %s: %s: %s\n", c.Cluster, p.Kind, p.Namespace, p.Name, p.Cluster, p.Reason, p.Message)
 		}
 		for _, note := range c.Notes {
 			fmt.Fprintf(t, "not known of %s: %s\n", c.Context, note)

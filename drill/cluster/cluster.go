@@ -27,8 +27,8 @@ type Cluster struct {
 	Config  *rest.Config
 	Kube    kubernetes.Interface
 	Dynamic dynamic.Interface
-	// Entry is the cluster's entry of the kubeconfig, extensions included; nil where there was none.
-	Entry *clientcmdapi.Cluster
+	// Raw is the kubeconfig that the context is of; nil where there was none.
+	Raw *clientcmdapi.Config
 }
 
 // Open returns the cluster that context of the kubeconfig leads to; it does not
@@ -42,8 +42,7 @@ func Open(path, context string) (*Cluster, error) {
 	if context == "" {
 		context = raw.CurrentContext
 	}
-	entry, ok := raw.Contexts[context]
-	if !ok {
+	if _, ok := raw.Contexts[context]; !ok {
 		known := strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
 		if known == "" {
 			known = "none"
@@ -58,7 +57,7 @@ func Open(path, context string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Entry = raw.Clusters[entry.Cluster]
+	c.Raw = raw
 	return c, nil
 }
 

@@ -3,7 +3,6 @@
 package meshstatus
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
@@ -86,9 +85,12 @@ type ProxyCount struct {
 
 // Problem is something wrong in a user's object, in the control plane's words.
 type Problem struct {
-	Object  json.RawMessage `json:"object,omitempty"`
-	Reason  string          `json:"reason"`
-	Message string          `json:"message"`
+	Cluster   string `json:"cluster"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Reason    string `json:"reason"`
+	Message   string `json:"message"`
 }
 
 // healthy reports whether nothing of c is amiss.
