@@ -37,5 +37,42 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newProxyCommand(e),
 		newVersionCommand(streams),
 	)
+	groupsNeedCommand(cmd)
+	argsAreUsage(cmd)
 	return cmd
+}
+
+// groupsNeedCommand makes commands that only hold others print their help, and
+// refuse a name that none of the others has.
+func groupsNeedCommand(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		groupsNeedCommand(c)
+	}
+	if cmd.Runnable() {
+		return
+	}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		return withHint(usageErrorf("unknown command %q for %q", args[0], c.CommandPath()), c.CommandPath()+" --help")
+	}
+}
+
+// argsAreUsage makes a wrong number of arguments a usage error.
+func argsAreUsage(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		argsAreUsage(c)
+	}
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return withHint(usageError{err}, c.CommandPath()+" --help")
+		}
+		return nil
+	}
 }
