@@ -48,6 +48,9 @@ func (r *Imports) Update(s *federation.Snapshot) {
 	for _, key := range changedServices(old, s) {
 		r.loop.add(key)
 	}
+	if clustersDiffer(old, s) { // what was kept for a cluster's sake may go now
+		r.loop.again()
+	}
 }
 
 func (r *Imports) snapshot() *federation.Snapshot {

@@ -19,6 +19,7 @@ type loop struct {
 	log     *slog.Logger
 
 	mu    sync.Mutex
+	all   chan struct{}                                   // of one: everything is to be listed again
 	queue workqueue.TypedRateLimitingInterface[objectKey] // nil while not running
 }
 
@@ -32,24 +33,34 @@ func (l *loop) add(key objectKey) {
 	}
 }
 
+// again marks everything that run's list returns as dirty. It does not block.
+func (l *loop) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue == nil {
+		return
+	}
+	select {
+	case l.all <- struct{}{}:
+	default:
+	}
+}
+
 // run works until ctx ends, beginning with what all returns.
 func (l *loop) run(ctx context.Context, all func(context.Context) ([]objectKey, error)) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](50*time.Millisecond, 30*time.Second))
 	l.mu.Lock()
-	l.queue = queue
+	l.queue, l.all = queue, make(chan struct{}, 1)
+	again := l.all
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.queue = nil
 	}()
-	keys, err := all(ctx)
-	if err != nil {
+	if err := l.list(ctx, queue, all); err != nil {
 		queue.ShutDown()
-		return fmt.Errorf("%s: list: %w", l.name, err)
-	}
-	for _, key := range keys {
-		queue.Add(key)
+		return err
 	}
 	var workers sync.WaitGroup
 	for range l.workers {
@@ -58,9 +69,28 @@ func (l *loop) run(ctx context.Context, all func(context.Context) ([]objectKey, 
 			}
 		})
 	}
-	<-ctx.Done()
-	queue.ShutDown()
-	workers.Wait()
+	defer workers.Wait()
+	defer queue.ShutDown()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again:
+			if err := l.list(ctx, queue, all); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l *loop) list(ctx context.Context, queue workqueue.TypedRateLimitingInterface[objectKey], all func(context.Context) ([]objectKey, error)) error {
+	keys, err := all(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: list: %w", l.name, err)
+	}
+	for _, key := range keys {
+		queue.Add(key)
+	}
 	return nil
 }
 

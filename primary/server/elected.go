@@ -41,7 +41,6 @@ type elected struct {
 
 	local       *controllers.Local
 	controllers map[string]controller
-	parts       *parts
 
 	first chan struct{} // closed by the first Update
 	seen  atomic.Bool
@@ -53,15 +52,22 @@ func newElected(opts Options, p *parts) (*elected, error) {
 		return nil, err
 	}
 	e := &elected{
-		opts: opts, log: opts.Log, local: local, parts: p, first: make(chan struct{}),
+		opts: opts, log: opts.Log, local: local, first: make(chan struct{}),
 		lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: opts.Namespace, Name: api.ControlPlaneName},
 			Client:     p.kube.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: opts.Identity},
 		},
-		controllers: map[string]controller{
-			"imports": controllers.NewImports(local, opts.Cluster, opts.Log),
-		},
+	}
+	links := controllers.NewLinks(local, opts.Namespace, opts.Cluster, p.watch, opts.Log)
+	prober := controllers.NewProber(p.identity, opts.Domain, opts.Cluster, links.Poke, opts.Log)
+	links.SetProber(prober)
+	e.controllers = map[string]controller{
+		"imports": controllers.NewImports(local, opts.Cluster, opts.Log),
+		"exports": controllers.NewExports(local, opts.Cluster, opts.Log),
+		"bundles": controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),
+		"links":   links,
+		"prober":  prober,
 	}
 	return e, nil
 }

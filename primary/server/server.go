@@ -107,9 +107,6 @@ func (s *Server) assemble() (*parts, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if p.elected, err = newElected(s.opts, p); err != nil {
-		return nil, err
-	}
 	p.watch, err = watch.New(watch.Options{
 		Local: config, Cluster: s.opts.Cluster, Network: s.opts.Network, Domain: s.opts.Domain, Namespace: s.opts.Namespace,
 		OnSnapshot: func(snapshot *federation.Snapshot) {
@@ -118,6 +115,10 @@ func (s *Server) assemble() (*parts, error) {
 		},
 		AllowServers: s.opts.AllowServers, Log: s.log, Metrics: s.opts.Metrics,
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.elected, err = newElected(s.opts, p)
 	return p, err
 }
 
