@@ -9,11 +9,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/isthmus-mesh/isthmus/sandbox/kube/control"
+	"github.com/isthmus-mesh/isthmus/sandbox/kube/node"
 )
 
 func main() {
@@ -32,6 +34,8 @@ func run(args []string) error {
 	switch args[0] {
 	case "apiserver", "control":
 		return runControl(ctx, args[0], args[1:])
+	case "node":
+		return runNode(ctx, args[1:])
 	default:
 		return fmt.Errorf("no command %q: call me with apiserver, control or node", args[0])
 	}
@@ -60,4 +64,24 @@ func runControl(ctx context.Context, command string, args []string) error {
 		}
 	}
 	return control.Run(ctx, opts)
+}
+
+func runNode(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("node", flag.ContinueOnError)
+	var opts node.Options
+	flags.StringVar(&opts.Name, "name", "cluster", "name of the cluster")
+	flags.StringVar(&opts.NodeName, "node-name", "", "name of the node")
+	flags.StringVar(&opts.Dir, "dir", "", "directory of the control process")
+	flags.StringVar(&opts.Bin, "bin", "", "directory of the programs that are images")
+	flags.StringVar(&opts.Logs, "logs", "", "directory for the logs of pods")
+	flags.StringVar(&opts.APIServer, "api-server", "", "host:port of the API server")
+	flags.TextVar(&opts.NodeAddress, "node-address", netip.Addr{}, "address of the node")
+	flags.TextVar(&opts.Pods, "pods", netip.Prefix{}, "range of pod addresses")
+	flags.TextVar(&opts.LoadBalancers, "load-balancers", netip.Prefix{}, "range of LoadBalancer addresses")
+	flags.TextVar(&opts.DNS, "dns", netip.Addr{}, "ClusterIP of the name server")
+	flags.String("service-range", "", "not used by the node")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return node.Run(ctx, opts)
 }

@@ -81,14 +81,14 @@ func (s *server) run(ctx context.Context) error {
 
 // runClients starts what needs an API server that answers.
 func (s *server) runClients(ctx context.Context, group *errgroup.Group, kubeconfig string) error {
-	if err := waitFor(ctx, kubeconfig, "/healthz/poststarthook/start-apiextensions-controllers"); err != nil {
+	if err := WaitFor(ctx, kubeconfig, "/healthz/poststarthook/start-apiextensions-controllers"); err != nil {
 		return err
 	}
 	if s.opts.Controllers {
 		group.Go(func() error { return s.runControllerManager(ctx) })
 		group.Go(func() error { return s.runScheduler(ctx) })
 	}
-	if err := waitFor(ctx, kubeconfig, "/readyz"); err != nil {
+	if err := WaitFor(ctx, kubeconfig, "/readyz"); err != nil {
 		return err
 	}
 	if s.opts.Ready != nil {
@@ -99,8 +99,8 @@ func (s *server) runClients(ctx context.Context, group *errgroup.Group, kubeconf
 
 func (s *server) url() string { return "https://" + s.listener.Addr().String() }
 
-// waitFor returns nil once path answers 200.
-func waitFor(ctx context.Context, kubeconfig, path string) error {
+// WaitFor returns nil once path answers 200.
+func WaitFor(ctx context.Context, kubeconfig, path string) error {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return err
