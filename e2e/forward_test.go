@@ -92,3 +92,21 @@ func (c *Cluster) deletePod(t *testing.T, namespace, name string) {
 		return nil
 	})
 }
+
+// post sends an empty request; a connection that is cut instead of answered is fine.
+func post(t *testing.T, url string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= http.StatusBadRequest {
+		body, _ := io.ReadAll(res.Body)
+		t.Fatalf("POST %s: %s: %s", url, res.Status, body)
+	}
+}

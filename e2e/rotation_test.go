@@ -1,0 +1,146 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
+)
+
+const rotations = 100
+
+// The remote secret is given a new token a hundred times under traffic: no request fails, no proxy is sent
+// fewer endpoints, and the control plane holds no more goroutines than before.
+func TestSecretRotatedUnderTraffic(t *testing.T) {
+	const ns, url = "rotation", "http://echo.rotation.svc.clusterset.local"
+	caller := exportedEcho(t, ns, mesh.West)
+	caller.Reaches(t, url, time.Minute, "west")
+	mesh.East.WaitLink(t, "west", 30*time.Second, v1alpha1.LinkConnected)
+	pod := mesh.East.SystemPod(t, "isthmusd")
+	metrics := "http://" + mesh.East.Forward(t, "isthmus-system", pod, 15014) + "/metrics"
+	admin := "http://" + mesh.East.Forward(t, ns, caller.pod, 15000)
+
+	rotate(t, 3) // whatever grows once has grown
+	before := gauge(t, metrics, "go_goroutines")
+	traffic := caller.Traffic(t, url, 50, 10*time.Minute)
+	traffic.Flowing(20)
+	watching, stop := context.WithCancel(t.Context())
+	fewer := make(chan error, 1)
+	go func() { fewer <- watchEndpoints(watching, admin+"/config_dump", ns) }()
+
+	rotate(t, rotations)
+
+	stop()
+	if err := <-fewer; err != nil {
+		t.Error(err)
+	}
+	if lost := failures(traffic.Stop()); lost != "" {
+		t.Error(lost)
+	}
+	Eventually(t, time.Minute, "goroutines are back", func(context.Context) error {
+		if now := gauge(t, metrics, "go_goroutines"); now > before*1.1+10 {
+			return fmt.Errorf("%v, before %v", now, before)
+		}
+		return nil
+	})
+	mesh.East.WaitLink(t, "west", 30*time.Second, v1alpha1.LinkConnected)
+	if now := mesh.East.SystemPod(t, "isthmusd"); now != pod {
+		t.Errorf("the control plane is another pod: %s, before %s", now, pod)
+	}
+}
+
+// rotate gives east's remote secret a new token n times, each after the control plane uses the last.
+func rotate(t *testing.T, n int) {
+	t.Helper()
+	secrets := mesh.East.Kube.CoreV1().Secrets("isthmus-system")
+	for i := range n {
+		secret, err := secrets.Get(t.Context(), "isthmus-remote-west", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := clientcmd.Load(secret.Data["kubeconfig"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := mesh.West.Kube.CoreV1().ServiceAccounts("isthmus-system").CreateToken(t.Context(), "isthmus-reader",
+			&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(3600 + i))}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, user := range config.AuthInfos {
+			user.Token = token.Status.Token
+		}
+		if secret.Data["kubeconfig"], err = clientcmd.Write(*config); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// watchEndpoints asks a sidecar for its load assignments until ctx ends, and returns an error when
+// those of the namespace's exports are ever fewer than at first.
+func watchEndpoints(ctx context.Context, url, ns string) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	first := -1
+	for {
+		page, err := get(ctx, url, nil)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n := strings.Count(page, `"lbEndpoints"`) + strings.Count(page, `"lb_endpoints"`)
+		if first < 0 {
+			first = n
+		}
+		if first == 0 || n < first {
+			return fmt.Errorf("load assignments with endpoints: %d, at first %d", n, first)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// gauge reads the sum of a metric's samples.
+func gauge(t *testing.T, url, name string) float64 {
+	t.Helper()
+	page, err := get(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, found := 0.0, false
+	for lines := bufio.NewScanner(strings.NewReader(page)); lines.Scan(); {
+		line := lines.Text()
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest == "" || (rest[0] != ' ' && rest[0] != '{') {
+			continue
+		}
+		v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			t.Fatalf("read %q: %v", line, err)
+		}
+		sum, found = sum+v, true
+	}
+	if !found {
+		t.Fatalf("no metric %s at %s", name, url)
+	}
+	return sum
+}
