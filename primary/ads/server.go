@@ -26,7 +26,7 @@ type Options struct {
 	Authenticate func(ctx context.Context) (Caller, error)
 	// SendTimeout bounds how long a client may leave a response unread, and
 	// AnswerTimeout how long it may leave one unanswered, before its stream is
-	// cut. 0 means 10 s and 60 s.
+	// cut. 0 means 10 s and 30 s.
 	SendTimeout, AnswerTimeout time.Duration
 	Log                        *slog.Logger          // nil discards
 	Metrics                    prometheus.Registerer // nil registers nothing
@@ -58,7 +58,7 @@ func New(opts Options) (*Server, error) {
 		opts.SendTimeout = 10 * time.Second
 	}
 	if opts.AnswerTimeout == 0 {
-		opts.AnswerTimeout = time.Minute
+		opts.AnswerTimeout = 30 * time.Second
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)

@@ -273,14 +273,15 @@ func (s *session) quiet(t resources.Type) bool {
 }
 
 // respond returns the response that sub is due, or nil. Without removals it
-// leaves what is gone for later.
+// leaves what is gone for later; that there is nothing under a name that was
+// just asked for is said at once.
 func (s *session) respond(sub *subscription, now time.Time, removals bool) *response {
 	if sub == nil || sub.flight != nil || sub.resumed != "" && s.resumeWait(now) > 0 {
 		return nil
 	}
 	update, remove := sub.compare(s.state)
 	if !removals {
-		remove = nil
+		remove = slices.DeleteFunc(remove, sub.hasSome)
 	}
 	if s.sotw {
 		if sub.sameAsBefore(update) {

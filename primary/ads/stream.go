@@ -54,15 +54,10 @@ func (s *Server) serve(w wire) error {
 		return errDraining
 	}
 	defer s.served.Done()
-	caller, err := s.opts.Authenticate(w.Context())
-	if err != nil {
-		s.metrics.denied.Inc()
-		return asStatus(err, codes.Unauthenticated)
-	}
 	st := &stream{server: s, wire: w, since: time.Now(), ending: make(chan error, 1)}
 	go func() {
 		defer s.recovered(st)
-		st.end(st.run(caller))
+		st.end(st.run())
 	}()
 	return st.wait(s.draining)
 }
@@ -110,9 +105,15 @@ func asStatus(err error, code codes.Code) error {
 	return status.Error(code, err.Error())
 }
 
-// run reads the first request, joins the cache and serves until the client goes.
-func (st *stream) run(caller Caller) error {
+// run finds out who is there before it reads anything, joins the cache and
+// serves until the client goes.
+func (st *stream) run() error {
 	s := st.server
+	caller, err := s.opts.Authenticate(st.wire.Context())
+	if err != nil {
+		s.metrics.denied.Inc()
+		return asStatus(err, codes.Unauthenticated)
+	}
 	first, n, err := st.wire.receive()
 	if err != nil {
 		return ended(err)

@@ -206,6 +206,9 @@ func (s *subscription) toRemove(state *cache.State, name string) bool {
 	return !state.Withheld(name, s.claimed[name] || !ok)
 }
 
+// hasSome reports whether the client has a resource of that name.
+func (s *subscription) hasSome(name string) bool { return s.has[name] != "" }
+
 // sending notes that the resources and removals are on their way.
 func (s *subscription) sending(nonce string, now time.Time, update []*resources.Resource, remove []string) {
 	f := &flight{nonce: nonce, since: now}
