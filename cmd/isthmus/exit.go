@@ -61,6 +61,9 @@ func hint(err error) string {
 	if h, ok := errors.AsType[hintError](err); ok {
 		return h.hint
 	}
+	if c, ok := errors.AsType[clusterset.CheckError](err); ok {
+		return c.Finding.Next
+	}
 	switch {
 	case errors.Is(err, cluster.ErrNoContext):
 		return "kubectl config get-contexts lists them; --kubeconfig names another file (isthmus sandbox kubeconfig)"

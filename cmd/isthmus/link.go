@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
-	"github.com/isthmus-mesh/isthmus/cmd/isthmus/precheck"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 )
 
@@ -71,22 +70,9 @@ func runLink(ctx context.Context, e *env, f linkFlags, contexts []string) error 
 // doLink is link without its printing; the demo uses it too.
 func doLink(ctx context.Context, f linkFlags, clusters []*cluster.Cluster, step func(string)) ([]clusterset.Linked, error) {
 	step("check all clusters")
-	if err := refuse(precheck.Run(ctx, clusters)); err != nil {
-		return nil, err
-	}
 	opts := f.opts
 	opts.Clusters, opts.Progress = clusters, step
 	return clusterset.Link(ctx, opts)
-}
-
-// refuse turns the first bad finding into an error.
-func refuse(report precheck.Report) error {
-	for _, f := range report.Findings {
-		if f.State == precheck.Bad {
-			return withHint(fmt.Errorf("%s of %s: %s", f.What, f.Where, f.Message), f.Next)
-		}
-	}
-	return nil
 }
 
 func newUnlinkCommand(e *env) *cobra.Command {

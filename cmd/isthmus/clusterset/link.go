@@ -1,13 +1,11 @@
 package clusterset
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -32,6 +30,12 @@ type LinkOptions struct {
 	Progress     func(step string) // may be nil; called from one goroutine at a time
 }
 
+func (o LinkOptions) say(step string) {
+	if o.Progress != nil {
+		o.Progress(step)
+	}
+}
+
 // Linked is one direction of a link, proved.
 type Linked struct {
 	From    string             `json:"from"` // reads
@@ -48,8 +52,6 @@ type direction struct{ from, to *member }
 type member struct {
 	cluster *cluster.Cluster
 	side    join.Side
-	domain  string
-	bundle  []byte
 }
 
 // Link checks all clusters, writes every direction, and waits until the control
@@ -61,17 +63,13 @@ func Link(ctx context.Context, opts LinkOptions) ([]Linked, error) {
 		return nil, err
 	}
 	directions := pairs(members, opts.OneWay)
-	say := opts.Progress
-	if say == nil {
-		say = func(string) {}
-	}
 	for _, d := range directions {
-		say(fmt.Sprintf("let %s read %s", d.from.side.Cluster, d.to.side.Cluster))
+		opts.say(fmt.Sprintf("let %s read %s", d.from.side.Cluster, d.to.side.Cluster))
 		if err := join.Link(ctx, d.from.side, d.to.side, join.Options{AllowServers: opts.AllowServers}); err != nil {
 			return nil, fmt.Errorf("let %s read %s: %w", d.from.side.Cluster, d.to.side.Cluster, err)
 		}
 	}
-	say("wait until each link is proved")
+	opts.say("wait until each link is proved")
 	out := make([]Linked, len(directions))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, d := range directions {
@@ -115,22 +113,32 @@ func pairs(members []*member, oneWay bool) []direction {
 	return out
 }
 
-// findMembers reads all clusters and refuses those that do not belong together.
+// findMembers reads all clusters and refuses those that cannot be linked.
 func findMembers(ctx context.Context, opts LinkOptions) ([]*member, error) {
 	var members []*member
+	var sides []join.Side
 	for _, c := range opts.Clusters {
 		m, err := findMember(ctx, c, opts)
 		if err != nil {
 			return nil, err
 		}
-		for _, other := range members {
-			if err := fit(other, m); err != nil {
-				return nil, err
-			}
-		}
 		members = append(members, m)
+		sides = append(sides, m.side)
+	}
+	for _, f := range join.Check(ctx, sides, join.Options{AllowServers: opts.AllowServers}) {
+		if !f.Warning {
+			return nil, CheckError{f}
+		}
+		opts.say("warning: " + f.String())
 	}
 	return members, nil
+}
+
+// CheckError is the first reason why clusters cannot be linked. Nothing was changed.
+type CheckError struct{ Finding join.Finding }
+
+func (e CheckError) Error() string {
+	return fmt.Sprintf("context %s cannot be linked: %s", e.Finding.Context, e.Finding.Message)
 }
 
 func findMember(ctx context.Context, c *cluster.Cluster, opts LinkOptions) (*member, error) {
@@ -141,38 +149,23 @@ func findMember(ctx context.Context, c *cluster.Cluster, opts LinkOptions) (*mem
 	if installed == nil {
 		return nil, fmt.Errorf("context %s: %w", c.Context, ErrNotInstalled)
 	}
-	m := &member{cluster: c, domain: installed.TrustDomain}
+	m := &member{cluster: c}
 	m.side = join.Side{Context: c.Context, Config: c.Config, Cluster: installed.Cluster, Network: installed.Network, Server: opts.Servers[c.Context]}
 	if m.side.Server == "" && c.Raw != nil {
 		m.side.Server = join.ServerOf(c.Raw, c.Context)
 	}
-	bundle, err := c.Kube.CoreV1().ConfigMaps(api.SystemNamespace).Get(ctx, api.BundleConfigMapName, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("read trust bundle of %s: %w", c.Context, err)
-	}
-	if err == nil {
-		m.bundle = bytes.TrimSpace([]byte(bundle.Data[api.BundleKey]))
-	}
 	return m, nil
 }
 
-// fit refuses two clusters that could not trust or tell each other.
-func fit(a, b *member) error {
-	switch {
-	case a.side.Cluster == b.side.Cluster:
-		return fmt.Errorf("%w: contexts %s and %s are both %q", ErrName, a.cluster.Context, b.cluster.Context, a.side.Cluster)
-	case a.domain != b.domain:
-		return fmt.Errorf("%w: trust domains of %s and %s differ: %q and %q", ErrOtherRoot, a.cluster.Context, b.cluster.Context, a.domain, b.domain)
-	case !bytes.Equal(a.bundle, b.bundle):
-		return fmt.Errorf("%w: %s and %s do not trust the same roots", ErrOtherRoot, a.cluster.Context, b.cluster.Context)
-	}
-	return nil
-}
+// oldRefusals is how often a refusal must be seen: the first may be of the secret
+// that was there before.
+const oldRefusals = 10
 
 // prove waits until from's control plane says that the link works.
 func (d direction) prove(ctx context.Context) (Linked, error) {
 	out := Linked{From: d.from.side.Cluster, To: d.to.side.Cluster}
 	var refused error
+	refusals := 0
 	links := d.from.cluster.Dynamic.Resource(v1alpha1.GroupVersion.WithResource("clusterlinks")).Namespace(api.SystemNamespace)
 	err := cluster.Until(ctx, "the link from "+out.From+" to "+out.To, func(ctx context.Context) (string, error) {
 		found, err := links.Get(ctx, out.To, metav1.GetOptions{})
@@ -185,6 +178,9 @@ func (d direction) prove(ctx context.Context) (Linked, error) {
 		}
 		out.State, out.Server, out.Message = link.Status.State, link.Status.Server, link.Status.Message
 		if out.State == v1alpha1.LinkRefused {
+			if refusals++; refusals < oldRefusals {
+				return out.Message, nil
+			}
 			refused = fmt.Errorf("%w: %s reads %s: %s", ErrRefused, out.From, out.To, out.Message)
 			return "", nil
 		}
