@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -137,6 +138,7 @@ func (r *runner) phases(ctx context.Context) (err error) {
 	if err := pause(ctx, r.opts.Baseline); err != nil {
 		return err
 	}
+	r.adaptObjectives()
 	defer func() { err = errors.Join(err, r.restoreAfterAll(ctx, err)) }()
 	r.opts.Progress("break: " + r.opts.Scenario.What)
 	r.marks.Broken = time.Now()
@@ -152,6 +154,19 @@ func (r *runner) phases(ctx context.Context) (err error) {
 		return fmt.Errorf("restore: %w", err)
 	}
 	return r.watchReturn(ctx)
+}
+
+// adaptObjectives asks for no cluster where the answers do not name theirs.
+func (r *runner) adaptObjectives() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	want := &r.opts.Objectives
+	named := slices.ContainsFunc(r.records, func(rec load.Record) bool { return rec.Cluster != "" })
+	if named || want.Home == "" && want.Away == "" {
+		return
+	}
+	want.Home, want.Away = "", ""
+	r.opts.Progress("the answers do not say which cluster gave them: only failures are measured")
 }
 
 // restoreAfterAll restores what a drill that went wrong has left broken.

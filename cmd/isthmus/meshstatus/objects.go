@@ -3,6 +3,7 @@ package meshstatus
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -80,11 +81,31 @@ func (out *Cluster) readImports(ctx context.Context, c *cluster.Cluster) error {
 		return err
 	}
 	for _, i := range imports {
-		x := Import{Namespace: i.Namespace, Name: i.Name, IPs: i.Spec.IPs}
-		for _, from := range i.Status.Clusters {
-			x.Clusters = append(x.Clusters, from.Cluster)
-		}
-		out.Imports = append(out.Imports, x)
+		out.Imports = append(out.Imports, importOf(i))
 	}
 	return nil
+}
+
+func importOf(i mcsv1beta1.ServiceImport) Import {
+	x := Import{Namespace: i.Namespace, Name: i.Name, IPs: i.Spec.IPs}
+	for _, from := range i.Status.Clusters {
+		x.Clusters = append(x.Clusters, from.Cluster)
+	}
+	for _, p := range i.Spec.Ports {
+		x.Ports = append(x.Ports, p.Port)
+	}
+	return x
+}
+
+// FindImport reads one ServiceImport of c.
+func FindImport(ctx context.Context, c *cluster.Cluster, namespace, name string) (Import, error) {
+	found, err := c.Dynamic.Resource(mcsv1beta1.SchemeGroupVersion.WithResource("serviceimports")).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return Import{}, fmt.Errorf("read import %s/%s in %s: %w", namespace, name, c.Context, err)
+	}
+	var i mcsv1beta1.ServiceImport
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(found.Object, &i); err != nil {
+		return Import{}, fmt.Errorf("read import %s/%s in %s: %w", namespace, name, c.Context, err)
+	}
+	return importOf(i), nil
 }

@@ -73,6 +73,7 @@ type Import struct {
 	Namespace string   `json:"namespace"`
 	Name      string   `json:"name"`
 	IPs       []string `json:"ips,omitempty"`
+	Ports     []int32  `json:"ports,omitempty"`
 	Clusters  []string `json:"clusters,omitempty"` // that export it
 }
 
