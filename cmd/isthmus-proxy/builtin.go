@@ -18,6 +18,8 @@ type builtin struct {
 	applier *applier
 	client  *xds.Client
 	needs   []string // listeners
+
+	identified <-chan struct{} // closed once there is an identity
 }
 
 func (p *app) newPlane() (plane, error) {
@@ -34,20 +36,28 @@ func (p *app) newBuiltin() (*builtin, error) {
 	}
 	a := newApplier(e, p.log.With("part", "config"))
 	client, err := xds.New(xds.Options{
-		Conn: p.identity.Conn(), Node: p.cfg.node(), Applier: a, LastGood: p.lastGood(),
+		Conn: p.discovery, Node: p.cfg.node(), Applier: a, LastGood: p.lastGood(),
 		Log: p.log.With("part", "xds"), Metrics: p.registry,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.role.listeners()}, nil
+	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.role.listeners(), identified: p.identity.Ready()}, nil
 }
 
 func (b *builtin) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.engine.Run(ctx) })
 	group.Go(func() error { return b.applier.Run(ctx) })
-	group.Go(func() error { return b.client.Run(ctx) })
+	group.Go(func() error {
+		// xDS is opened with the SVID, and without one nothing could be served.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.identified:
+			return b.client.Run(ctx)
+		}
+	})
 	return group.Wait()
 }
 

@@ -8,8 +8,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/trust"
 )
 
 // userTimeout is how long data may stay unacknowledged before a connection counts as dead.
@@ -46,4 +50,17 @@ func setOptions(c syscall.RawConn, marked bool) error {
 func discoveryDial(marked bool) func(context.Context, string) (net.Conn, error) {
 	d := newDialer(marked)
 	return func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+}
+
+// dialDiscovery returns the connection for xDS, by the SVID alone. It connects
+// when it is first used.
+func (p *app) dialDiscovery() (*grpc.ClientConn, error) {
+	tls := trust.ClientTLS(p.identity, trust.ClusterDNS(p.cfg.discoveryName), nil, trust.Only(p.cfg.server))
+	return grpc.NewClient("passthrough:///"+p.cfg.discovery,
+		grpc.WithTransportCredentials(credentials.NewTLS(tls)), grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
+		grpc.WithContextDialer(discoveryDial(p.cfg.role == roleSidecar)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}))
 }

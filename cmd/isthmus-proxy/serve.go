@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dataplane/admin"
@@ -24,14 +25,15 @@ import (
 
 // An app is everything that runs in one process.
 type app struct {
-	cfg      settings
-	log      *slog.Logger
-	level    *slog.LevelVar
-	registry *prometheus.Registry
-	identity *identity.Identity
-	plane    plane
-	draining atomic.Bool
-	drain    chan struct{} // closed by the first who asks for a drain by hand
+	cfg       settings
+	log       *slog.Logger
+	level     *slog.LevelVar
+	registry  *prometheus.Registry
+	identity  *identity.Identity
+	discovery *grpc.ClientConn // for xDS
+	plane     plane
+	draining  atomic.Bool
+	drain     chan struct{} // closed by the first who asks for a drain by hand
 }
 
 // A plane is one of the two data planes with what feeds it.
@@ -80,6 +82,9 @@ func (p *app) build() (err error) {
 	if err != nil {
 		return err
 	}
+	if p.discovery, err = p.dialDiscovery(); err != nil {
+		return err
+	}
 	p.plane, err = p.newPlane()
 	return err
 }
@@ -90,6 +95,10 @@ func (p *app) start(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
+	group.Go(func() error {
+		<-ctx.Done()
+		return p.discovery.Close()
+	})
 	for _, run := range append(servers, p.plane.Run, p.identity.Run) {
 		group.Go(func() error { return run(ctx) })
 	}

@@ -252,10 +252,13 @@ func (c *Client) apply(changed map[string]bool, now time.Time) error {
 	c.retry = retry
 
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.shown = state
-	if complete && retry.IsZero() && !c.status.Ready {
-		c.status.Ready = true
+	first := complete && retry.IsZero() && !c.status.Ready
+	c.status.Ready = c.status.Ready || first
+	c.mu.Unlock()
+	if first {
+		c.dirty = true
+		c.save() // whoever is ready can be restarted
 		close(c.ready)
 	}
 	return nil

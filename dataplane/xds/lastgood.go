@@ -163,7 +163,7 @@ func (h *holdings) responses() []*discoveryv3.DeltaDiscoveryResponse {
 
 // save writes the last good configuration where something changed.
 func (c *Client) save() {
-	if !c.dirty || c.opts.LastGood == nil || !c.held.complete() {
+	if !c.dirty || c.opts.LastGood == nil || !c.status.Ready || c.status.LastGood {
 		return
 	}
 	c.dirty = false

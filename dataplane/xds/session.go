@@ -1,9 +1,11 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -35,16 +37,20 @@ func (c *Client) session(ctx context.Context) error {
 		return fmt.Errorf("open xds stream: %w", err)
 	}
 	s := &session{c: c, stream: stream, subscribed: make(map[string]map[string]bool)}
-	if err := s.open(); err != nil {
-		return err
-	}
 	responses, ended := make(chan *discoveryv3.DeltaDiscoveryResponse), make(chan error, 1)
 	go receive(ctx, stream, responses, ended)
-	defer func() {
-		cancel()
-		<-ended
-	}()
-	return s.serve(ctx, responses, ended)
+	err = s.serve(ctx, responses, ended)
+	if errors.Is(err, io.EOF) { // sending says only that the stream ended; receiving says why
+		select {
+		case why := <-ended:
+			err = cmp.Or(why, err)
+		case <-time.After(time.Second):
+		}
+	}
+	cancel()
+	for range ended { //nolint:revive // until it is closed
+	}
+	return err
 }
 
 // receive hands over responses until the stream ends, then reports why.
@@ -65,6 +71,9 @@ func receive(ctx context.Context, stream discoveryv3.AggregatedDiscoveryService_
 }
 
 func (s *session) serve(ctx context.Context, responses <-chan *discoveryv3.DeltaDiscoveryResponse, ended <-chan error) error {
+	if err := s.open(); err != nil {
+		return err
+	}
 	var fallback <-chan time.Time
 	if s.c.mayLoad() {
 		t := time.NewTimer(s.c.opts.Fallback)

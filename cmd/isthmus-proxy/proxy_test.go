@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/dataplane/intercept/netnstest"
+)
+
+const deadline = 30 * time.Second
+
+// TestMain makes the test binary the program itself where a test starts it so.
+func TestMain(m *testing.M) {
+	if os.Getenv("ISTHMUS_PROXY_TEST") == "main" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A process is one run of the program in a namespace.
+type process struct {
+	t   testing.TB
+	cmd *exec.Cmd
+	log *buffer
+	end chan struct{} // closed when it has ended
+}
+
+func start(t testing.TB, at *netnstest.Namespace, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command("/proc/self/exe", args...), log: new(buffer), end: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), "ISTHMUS_PROXY_TEST=main")
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := at.Start(p.cmd); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.end)
+		p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.end
+		if t.Failed() {
+			t.Logf("%s said:\n%s", strings.Join(args, " "), p.log)
+		}
+	})
+	return p
+}
+
+// wait returns the exit code.
+func (p *process) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.end:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(deadline):
+		p.t.Fatalf("still running: %s", p.log)
+		return -1
+	}
+}
+
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.end
+}
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// get asks url, a literal address, from inside the namespace.
+func get(at *netnstest.Namespace, method, url string) (int, string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return at.Dial(ctx, addr, 0)
+		},
+	}}
+	req, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+// awaitStatus asks until the status is want.
+func awaitStatus(t testing.TB, at *netnstest.Namespace, url string, want int) string {
+	t.Helper()
+	end := time.Now().Add(deadline)
+	for {
+		code, body, err := get(at, "GET", url)
+		if err == nil && code == want {
+			return body
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %d %q %v, want %d", url, code, body, err, want)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// serveApp answers every request with its name and what the sidecar says of the caller.
+func serveApp(t testing.TB, at *netnstest.Namespace, addr, name string) {
+	t.Helper()
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s called by %s", name, r.Header.Get("X-Forwarded-Client-Cert"))
+	})}
+	l := at.Listen("tcp", addr)
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+}
+
+const twoClusters = `
+cluster east network=blue region=eu %s read
+cluster west network=green region=eu %s read gateways=10.2.0.2:15443
+service reviews.shop
+  port 9080 http
+  vip east 10.96.0.7
+  vip west 10.97.0.7
+  export west 9080/http
+  endpoint west 10.3.0.2 pod=reviews-1 account=reviews mtls 9080:9080
+workload east/shop/web-1 account=web
+workload west/shop/reviews-1 account=reviews 9080/http
+`
+
+// A world is two clusters on two networks, as far as this program sees them.
+type world struct {
+	t                     *testing.T
+	router, web, gw, app  *netnstest.Namespace
+	east, west            *control
+	sidecar, gateway, far *process
+	webArgs               []string
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, router: netnstest.New(t), web: netnstest.New(t), gw: netnstest.New(t), app: netnstest.New(t)}
+	for i, n := range []*netnstest.Namespace{w.web, w.gw, w.app} {
+		ours, theirs := fmt.Sprintf("10.%d.0.1", i+1), fmt.Sprintf("10.%d.0.2", i+1)
+		netnstest.Connect(w.router, n, fmt.Sprint("pod", i), "eth0", []string{ours + "/24"}, []string{theirs + "/24"})
+		n.Gateway(ours)
+	}
+	w.router.Forward()
+	root := newRoot(t)
+	w.east = newControl(t, root, "east", "10.1.0.1:15012", w.router, fmt.Sprintf(twoClusters, "local", ""))
+	w.west = newControl(t, root, "west", "10.2.0.1:15012", w.router, fmt.Sprintf(twoClusters, "", "local"))
+	w.east.start()
+	w.west.start()
+	for _, pod := range []*netnstest.Namespace{w.web, w.app} {
+		if code := start(t, pod, "intercept").wait(); code != 0 {
+			t.Fatalf("intercept: exit code %d", code)
+		}
+	}
+	w.webArgs = pod("sidecar", "shop", "web", "web-1", "10.1.0.2", w.east)
+	w.sidecar = start(t, w.web, w.webArgs...)
+	w.far = start(t, w.app, pod("sidecar", "shop", "reviews", "reviews-1", "10.3.0.2", w.west)...)
+	w.gateway = start(t, w.gw, append(pod("gateway", "isthmus-system", "isthmus-eastwest", "gw-1", "10.2.0.2", w.west), "--drain-delay=100ms", "--drain-timeout=1s")...)
+	serveApp(t, w.app, "10.3.0.2:9080", "reviews")
+	for _, n := range []*netnstest.Namespace{w.web, w.gw, w.app} {
+		awaitStatus(t, n, "http://127.0.0.1:15021/readyz", 200)
+	}
+	return w
+}
+
+func pod(role, namespace, account, name, ip string, c *control) []string {
+	return append([]string{role, "--pod-name", name, "--pod-namespace", namespace, "--service-account", account, "--pod-ip", ip}, c.files(namespace, account, name)...)
+}
+
+const (
+	service = "http://10.96.0.7:9080/"
+	caller  = "URI=spiffe://cluster.local/ns/shop/sa/web"
+)
+
+// One request from pod to pod through both sidecars and the gateway arrives
+// with the caller's identity. Then the control plane goes and the sidecar is
+// killed: it comes back with what it had, and goes on being served when the
+// control plane is there again.
+func TestFromClusterToCluster(t *testing.T) {
+	w := newWorld(t)
+	body := awaitStatus(t, w.web, service, 200)
+	if !strings.HasPrefix(body, "reviews called by") || !strings.Contains(body, caller) {
+		t.Errorf("answer: %q", body)
+	}
+	if code, body, err := get(w.router, "GET", "http://10.3.0.2:9080/"); code != 200 || strings.Contains(body, "URI=") {
+		t.Errorf("plaintext from outside the mesh: %d %q %v", code, body, err)
+	}
+
+	w.east.stop()
+	for range 3 {
+		w.sidecar.kill()
+		w.sidecar = start(t, w.web, w.webArgs...)
+		awaitStatus(t, w.web, "http://127.0.0.1:15021/readyz", 200)
+		if _, body, err := get(w.web, "GET", service); err != nil || !strings.Contains(body, caller) {
+			t.Fatalf("without control plane: %q %v", body, err)
+		}
+	}
+	if body := awaitStatus(t, w.web, "http://127.0.0.1:15000/xds", 200); !strings.Contains(body, `"lastGood": true`) {
+		t.Errorf("status: %s", body)
+	}
+	w.east.start()
+	end := time.Now().Add(deadline)
+	for len(w.east.ads.Proxies()) == 0 {
+		if time.Now().After(end) {
+			t.Fatal("the sidecar did not come back to the control plane")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if _, body, err := get(w.web, "GET", service); err != nil || !strings.Contains(body, caller) {
+		t.Errorf("with control plane again: %q %v", body, err)
+	}
+}
+
+// The admin pages show what the proxy holds and no key; metrics and health are
+// open, admin is not.
+func TestPages(t *testing.T) {
+	w := newWorld(t)
+	awaitStatus(t, w.web, service, 200)
+	for path, want := range map[string]string{
+		"/config_dump?type=Listener": `"outbound|9080||reviews.shop.svc.clusterset.local"`,
+		"/clusters":                  "10.2.0.2:15443",
+		"/listeners":                 ":15001",
+		"/certs":                     "spiffe://cluster.local/ns/shop/sa/web",
+		"/stats/prometheus":          "istio_requests_total",
+		"/xds":                       `"connected": true`,
+		"/ready":                     "LIVE",
+	} {
+		body := awaitStatus(t, w.web, "http://127.0.0.1:15000"+path, 200)
+		if !strings.Contains(body, want) || strings.Contains(body, "PRIVATE KEY") {
+			t.Errorf("%s: no %q in %s", path, want, body)
+		}
+	}
+	for url, want := range map[string]bool{
+		"http://10.1.0.2:15090/stats/prometheus": true,
+		"http://10.1.0.2:15021/healthz/ready":    true,
+		"http://10.1.0.2:15000/config_dump":      false,
+		"http://10.2.0.2:15000/config_dump":      false,
+	} {
+		if code, _, err := get(w.router, "GET", url); (err == nil && code == 200) != want {
+			t.Errorf("%s from outside: %d %v, want %t", url, code, err, want)
+		}
+	}
+	if strings.Contains(w.sidecar.log.String()+w.gateway.log.String(), "PRIVATE KEY") || strings.Contains(w.sidecar.log.String(), w.east.token("shop/web/web-1")) {
+		t.Error("a key or token is in the log")
+	}
+}
+
+// A gateway that is told to stop says so, lets what is open end, and exits with 0.
+func TestDrain(t *testing.T) {
+	w := newWorld(t)
+	awaitStatus(t, w.web, service, 200)
+	w.gateway.cmd.Process.Signal(syscall.SIGTERM)
+	if code := w.gateway.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if !strings.Contains(w.gateway.log.String(), "draining") {
+		t.Error("no word of draining")
+	}
+}
+
+// What is wrong with the environment is said in one line.
+func TestBadSettings(t *testing.T) {
+	good := []string{"--pod-name=a", "--pod-namespace=b", "--service-account=c", "--pod-ip=10.0.0.1", "--cluster=east", "--data=" + t.TempDir()}
+	for arg, want := range map[string]string{
+		"--pod-name=":                "no pod name",
+		"--cluster=":                 "no cluster",
+		"--pod-ip=pod":               "pod address",
+		"--trust-domain=A/B":         "trust domain",
+		"--dataplane=nginx":          "neither builtin nor envoy",
+		"--probes={":                 "probes",
+		"--service-account=a/../b":   "spiffe id",
+		"--data=/proc/none":          "data folder",
+		"--no-such-flag=1":           "unknown flag",
+		"--discovery-cluster=a.b..c": "cluster name",
+	} {
+		var out, errs bytes.Buffer
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		code := run(ctx, append(append([]string{"sidecar"}, good...), arg), func(string) string { return "" }, &out, &errs)
+		cancel()
+		if code != 1 || !strings.Contains(errs.String(), want) || strings.Count(errs.String(), "\n") != 1 {
+			t.Errorf("%s: code %d, %q, want %q", arg, code, errs.String(), want)
+		}
+	}
+	for _, bad := range []string{"--exclude-inbound-ports=x", "--exclude-outbound-ports=0", "--exclude-outbound-cidrs=10"} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), []string{"intercept", bad}, func(string) string { return "" }, &out, &errs); code != 1 {
+			t.Errorf("%s: code %d, %q", bad, code, errs.String())
+		}
+	}
+}
+
+func TestWorkload(t *testing.T) {
+	for pod, want := range map[string]string{
+		"reviews-v1-7b8f9c6d5c-x2x9z": "reviews-v1", "db-0": "db", "agent-x2x9z": "agent", "web": "web", "web-one": "web-one", "": "",
+	} {
+		if got := workload(pod); got != want {
+			t.Errorf("%s: %s, want %s", pod, got, want)
+		}
+	}
+}
