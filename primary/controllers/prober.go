@@ -66,8 +66,11 @@ func (p *Prober) Update(s *federation.Snapshot) {
 	}
 }
 
-// Gateways returns what is known of a cluster's gateways, and whether any has
-// been probed yet. The order is that of nobody.
+// Statuses returns what is known of a cluster's gateways, sorted by address.
+func (p *Prober) Statuses(cluster federation.ClusterName) []v1alpha1.GatewayStatus {
+	return gatewayStatuses(p.gateways(cluster))
+}
+
 func (p *Prober) gateways(cluster federation.ClusterName) map[string]probeState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
