@@ -45,10 +45,10 @@ type claim struct {
 }
 
 // claims collects the ranges of all clusters, as their Nodes say.
-func claims(in *Inputs) []claim {
+func claims(in *Inputs, networks map[federation.ClusterName]federation.NetworkName) []claim {
 	var out []claim
 	for _, c := range in.clusters {
-		network := in.network(c)
+		network := networks[c.Name]
 		for _, n := range c.nodes {
 			for _, p := range n.CIDRs {
 				out = append(out, claim{c.Name, network, p})
@@ -65,7 +65,7 @@ func claims(in *Inputs) []claim {
 // claimed says whose range of the same network the address of cluster c is in,
 // or "". Ranges of different networks may overlap and say nothing.
 func (b *builder) claimed(c *cluster, a netip.Addr) string {
-	network, why := b.in.network(c), ""
+	network, why := b.networks[c.Name], ""
 	for _, r := range b.ranges {
 		if r.cluster == c.Name || r.network != network || !r.prefix.Contains(a) {
 			continue

@@ -21,6 +21,7 @@ const (
 type builder struct {
 	in       *Inputs
 	names    []federation.ClusterName // sorted
+	networks map[federation.ClusterName]federation.NetworkName
 	policies *policies
 	ranges   []claim
 	problems []federation.Problem
@@ -34,9 +35,9 @@ func Build(prev *federation.Snapshot, in *Inputs, changed Changes) *federation.S
 	if prev == nil {
 		changed.All = true
 	}
-	b := &builder{in: in, names: in.ClusterNames()}
+	b := &builder{in: in, names: in.ClusterNames(), networks: in.networks()}
 	b.policies = newPolicies(in)
-	b.ranges = claims(in)
+	b.ranges = claims(in, b.networks)
 	parts := federation.Parts{
 		Clusters:  b.clusters(prev),
 		Services:  map[federation.ServiceKey]*federation.Service{},

@@ -18,7 +18,7 @@ func (b *builder) clusters(prev *federation.Snapshot) map[federation.ClusterName
 	for _, name := range b.names {
 		c := b.in.clusters[name]
 		out[name] = same(prev.Cluster(name), &federation.Cluster{
-			Name: name, Network: b.in.network(c), Locality: c.locality(), Priority: c.Priority,
+			Name: name, Network: b.networks[name], Locality: c.locality(), Priority: c.Priority,
 			Local: c.Local, Read: c.Read, Reachable: c.Reachable, Since: since(c), Lost: c.Lost,
 			Gateways: b.gateways(c),
 		})
@@ -26,45 +26,47 @@ func (b *builder) clusters(prev *federation.Snapshot) map[federation.ClusterName
 	return out
 }
 
-// network is what the cluster says of itself, else what its link or a
-// checkpoint remembers, else a network of its own.
-func (in *Inputs) network(c *cluster) federation.NetworkName {
-	if n := c.namespaces[Name{Name: in.Namespace}]; n != nil && n.Network != "" {
-		return federation.NetworkName(n.Network)
+// networks says which network each cluster is on: what the cluster says of
+// itself, else what its link or a checkpoint remembers, else one of its own.
+func (in *Inputs) networks() map[federation.ClusterName]federation.NetworkName {
+	out := map[federation.ClusterName]federation.NetworkName{}
+	for name, c := range in.clusters {
+		cp := in.remembered(c)
+		switch n := c.namespaces[Name{Name: in.Namespace}]; {
+		case n != nil && n.Network != "":
+			out[name] = federation.NetworkName(n.Network)
+		case c.ClusterState.Network != "":
+			out[name] = c.ClusterState.Network
+		case cp != nil && cp.Network != "":
+			out[name] = cp.Network
+		default:
+			out[name] = federation.NetworkName(name)
+		}
 	}
-	if c.ClusterState.Network != "" {
-		return c.ClusterState.Network
-	}
-	if cp, ok := in.anyCheckpoint(c); ok && cp.Network != "" {
-		return cp.Network
-	}
-	return federation.NetworkName(c.Name)
+	return out
 }
 
-// anyCheckpoint returns the checkpoint that names the most: that of the first
-// readable imported slice of the cluster.
-func (in *Inputs) anyCheckpoint(c *cluster) (federation.Checkpoint, bool) {
+// remembered returns the first checkpoint, by name, of a cluster that has not
+// been read, or nil. All of a cluster say the same of its network and gateways.
+func (in *Inputs) remembered(c *cluster) *federation.Checkpoint {
 	if c.Read {
-		return federation.Checkpoint{}, false
+		return nil
 	}
-	for _, name := range in.ClusterNames() {
-		local := in.clusters[name]
+	var first Name
+	var out *federation.Checkpoint
+	for _, local := range in.clusters {
 		if !local.Local {
 			continue
 		}
-		for _, n := range sortedKeys(local.imported) {
-			for _, id := range sortedKeys(local.imported[n]) {
-				s := local.imported[n][id]
-				if s.Source != c.Name {
-					continue
-				}
-				if cp, err := federation.ParseCheckpoint(s.Checkpoint); err == nil {
-					return cp, true
+		for _, slices := range local.imported {
+			for id, s := range slices {
+				if s.Source == c.Name && s.Checkpoint != nil && (out == nil || id.Compare(first) < 0) {
+					first, out = id, s.Checkpoint
 				}
 			}
 		}
 	}
-	return federation.Checkpoint{}, false
+	return out
 }
 
 // locality is that of the first node by name.
@@ -79,10 +81,10 @@ func (c *cluster) locality() federation.Locality {
 // given on the link; else those of its Services; else the checkpoint's.
 func (b *builder) gateways(c *cluster) []federation.Gateway {
 	var out []federation.Gateway
-	switch cp, remembered := b.in.anyCheckpoint(c); {
+	switch cp := b.in.remembered(c); {
 	case len(c.Gateways) > 0:
 		out = b.parseGateways(c, c.Gateways, Name{b.in.Namespace, api.EastWestName})
-	case remembered:
+	case cp != nil:
 		out = b.parseGateways(c, cp.Gateways, Name{b.in.Namespace, api.EastWestName})
 	default:
 		for _, id := range sortedKeys(c.services) {
@@ -196,7 +198,7 @@ func (in *Inputs) GatewayHosts() []string {
 				texts = append(texts, c.gatewayTexts(s)...)
 			}
 		}
-		if cp, ok := in.anyCheckpoint(c); ok {
+		if cp := in.remembered(c); cp != nil {
 			texts = append(texts, cp.Gateways...)
 		}
 		for _, t := range texts {

@@ -154,16 +154,15 @@ func (b *builder) checkpointExporter(c *cluster, n Name) (exporting, bool) {
 		}
 		for _, id := range sortedKeys(local.imported[n]) {
 			s := local.imported[n][id]
-			if s.Source != c.Name || s.Checkpoint == "" {
-				continue
+			if s.Source == c.Name && s.BadCheckpoint != "" {
+				b.problem(local.Name, kindImport, n, "InvalidCheckpoint", fmt.Sprintf("slice %s: %s", id.Name, s.BadCheckpoint))
 			}
-			cp, err := federation.ParseCheckpoint(s.Checkpoint)
-			if err != nil {
-				b.problem(local.Name, kindImport, n, "InvalidCheckpoint", fmt.Sprintf("slice %s: %v", id.Name, err))
+			cp := s.Checkpoint
+			if s.Source != c.Name || cp == nil {
 				continue
 			}
 			if out.checkpoint == nil {
-				out = exporting{c: c, checkpoint: &cp, export: mcs.Export{Cluster: c.Name, Since: cp.ExportedSince, Headless: cp.Headless}}
+				out = exporting{c: c, checkpoint: cp, export: mcs.Export{Cluster: c.Name, Since: cp.ExportedSince, Headless: cp.Headless}}
 				for _, p := range cp.Ports {
 					out.export.Ports = append(out.export.Ports, mcs.Port{Name: p.Name, Transport: mcs.TCP, Number: p.Number, AppProtocol: appProtocol(p.Protocol)})
 				}
@@ -188,7 +187,14 @@ func (b *builder) exported(p exporting, n Name, merged mcs.Import) []federation.
 	found := b.endpoints(p.c, n, importPorts(p.export.Ports, merged), func(reason, message string) {
 		b.problem(p.c.Name, kindExport, n, reason, message)
 	})
+	if anyReady(found, federation.TunnelNone) && !anyReady(found, federation.TunnelMTLS) {
+		b.problem(p.c.Name, kindExport, n, "NoSidecar", "no ready pod has a sidecar, so clusters on other networks cannot reach the service")
+	}
 	return found
+}
+
+func anyReady(endpoints []federation.Endpoint, tunnel federation.Tunnel) bool {
+	return slices.ContainsFunc(endpoints, func(e federation.Endpoint) bool { return e.Health == federation.Ready && e.Tunnel == tunnel })
 }
 
 // importPorts maps a cluster's own TCP ports to numbers of the import.
@@ -205,7 +211,7 @@ func importPorts(own []mcs.Port, merged mcs.Import) portMap {
 // remembered adds what a checkpoint says: addresses on a network that is
 // shared with a served cluster, otherwise how many are ready behind gateways.
 func (b *builder) remembered(out *federation.Service, p exporting, merged mcs.Import) {
-	network := b.in.network(p.c)
+	network := b.networks[p.c.Name]
 	if b.shared(p.c) {
 		ports := importPorts(p.export.Ports, merged)
 		for _, s := range p.slices {
@@ -227,9 +233,9 @@ func (b *builder) remembered(out *federation.Service, p exporting, merged mcs.Im
 
 // shared reports whether a served cluster is on the network of c.
 func (b *builder) shared(c *cluster) bool {
-	network := b.in.network(c)
+	network := b.networks[c.Name]
 	for _, o := range b.in.clusters {
-		if o.Served && b.in.network(o) == network {
+		if o.Served && b.networks[o.Name] == network {
 			return true
 		}
 	}

@@ -24,7 +24,7 @@ type reporter func(reason, message string)
 // endpoints reads the slices of service n in cluster c. One pod is one
 // endpoint, of the service's first IP family where it has both.
 func (b *builder) endpoints(c *cluster, n Name, ports portMap, report reporter) []federation.Endpoint {
-	g := gathering{b: b, c: c, network: b.in.network(c), ports: ports, at: map[place]*federation.Endpoint{}}
+	g := gathering{b: b, c: c, network: b.networks[c.Name], ports: ports, at: map[place]*federation.Endpoint{}}
 	if s := c.services[n]; s != nil && len(s.IPs) > 0 {
 		g.v6 = s.IPs[0].Is6()
 	} else if s != nil && len(s.Spec.Families) > 0 {

@@ -58,6 +58,8 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 		if old, now, changed := swap(c.slices, id, o); changed {
 			c.dropSlice(id, old, ch)
 			c.addSlice(id, now, ch)
+			in.putImported(old, ch)
+			in.putImported(now, ch)
 		}
 	case KindPod:
 		if _, _, changed := swap(c.pods, id, o); changed {
@@ -86,6 +88,17 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 		if _, _, changed := swap(c.imports, id, o); changed {
 			ch.service(id)
 		}
+	}
+}
+
+// putImported marks everything where the slice remembers a cluster that has not
+// been read: its network and gateways may come from there.
+func (in *Inputs) putImported(s *Slice, ch *Changes) {
+	if s == nil || s.Source == "" {
+		return
+	}
+	if c := in.clusters[s.Source]; c != nil && !c.Read {
+		ch.All = true
 	}
 }
 

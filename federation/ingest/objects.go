@@ -73,8 +73,10 @@ type Slice struct {
 	Source    federation.ClusterName
 	Ports     []SlicePort
 	Endpoints []SliceEndpoint
-	// Checkpoint is the annotation of an imported slice.
-	Checkpoint string
+	// Checkpoint is what the annotation of an imported slice says; nil where it
+	// has none, or one that BadCheckpoint tells is wrong.
+	Checkpoint    *federation.Checkpoint
+	BadCheckpoint string
 }
 
 // SlicePort is a TCP port of a slice.

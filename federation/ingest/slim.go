@@ -109,7 +109,7 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 		}
 		out.Source = federation.ClusterName(source)
 		out.Service = s.Labels[mcsv1beta1.LabelServiceName]
-		out.Checkpoint = s.Annotations[api.AnnotationCheckpoint]
+		slimCheckpoint(out, s.Annotations[api.AnnotationCheckpoint])
 	}
 	if out.Service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil
@@ -128,6 +128,18 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 		out.Endpoints = append(out.Endpoints, slimEndpoint(&s.Endpoints[i]))
 	}
 	return out
+}
+
+func slimCheckpoint(out *Slice, text string) {
+	if text == "" {
+		return
+	}
+	cp, err := federation.ParseCheckpoint(text)
+	if err != nil {
+		out.BadCheckpoint = err.Error()
+		return
+	}
+	out.Checkpoint = &cp
 }
 
 func slimEndpoint(e *discoveryv1.Endpoint) SliceEndpoint {

@@ -24,7 +24,7 @@ func (b *builder) workload(c *cluster, n Name) *federation.Workload {
 	}
 	out := &federation.Workload{
 		Key: federation.WorkloadKey{Cluster: c.Name, Namespace: n.Namespace, Name: n.Name},
-		UID: p.UID, Account: id, Network: b.in.network(c), Locality: c.localityOf(p.Node, ""),
+		UID: p.UID, Account: id, Network: b.networks[c.Name], Locality: c.localityOf(p.Node, ""),
 		Addrs: slices.Clone(p.Addrs), Inbound: c.inbound(n),
 	}
 	slices.SortFunc(out.Addrs, netip.Addr.Compare)
