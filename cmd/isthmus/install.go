@@ -89,7 +89,7 @@ func runInstall(ctx context.Context, e *env, f installFlags, contexts []string) 
 	}
 	p := newProgress(e.Streams)
 	results, err := doInstall(ctx, f, home, clusters, func(cluster, step string) {
-		if f.verbose || strings.HasPrefix(step, "wait") {
+		if f.verbose || isWait(step) {
 			p.say(cluster, step)
 		}
 	}, func(line string) { p.say("", line) })
@@ -132,6 +132,9 @@ func doInstall(ctx context.Context, f installFlags, home string, clusters []*clu
 		},
 	})
 }
+
+// isWait tells the steps that take long from those that write one object.
+func isWait(step string) bool { return strings.HasPrefix(step, "wait") }
 
 // targets joins clusters with the names and networks given for them.
 func (f installFlags) targets(clusters []*cluster.Cluster) ([]clusterset.Target, error) {

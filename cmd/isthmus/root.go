@@ -35,6 +35,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newStatusCommand(e),
 		newCheckCommand(e),
 		newProxyCommand(e),
+		newInjectCommand(e),
 		newDrillCommand(e),
 		newVersionCommand(streams),
 	)

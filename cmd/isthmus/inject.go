@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/injectfile"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
+)
+
+func newInjectCommand(e *env) *cobra.Command {
+	var file, kubeContext string
+	cmd := &cobra.Command{
+		Use:   "inject -f FILE",
+		Short: "Put sidecars into manifests, as the webhook would",
+		Long:  "Print the manifests of FILE (- is standard input) with a sidecar in each pod, as the control plane of the context would inject it.",
+		Example: `  isthmus inject -f app.yaml --context east | kubectl --context east apply -f -
+  kustomize build . | isthmus inject -f - --context east`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runInject(cmd.Context(), e, kubeContext, file)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "filename", "f", "", "file of manifests; - is standard input")
+	cmd.Flags().StringVar(&kubeContext, "context", "", "cluster for which; default the current context")
+	_ = cmd.MarkFlagRequired("filename")
+	_ = cmd.RegisterFlagCompletionFunc("context", e.complete) // fails only for a flag that is not there
+	return cmd
+}
+
+func runInject(ctx context.Context, e *env, kubeContext, file string) error {
+	manifests, err := readInput(e.In, file)
+	if err != nil {
+		return err
+	}
+	c, err := cluster.Open(e.kubeconfig, kubeContext)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, meshstatus.Patience)
+	defer cancel()
+	cfg, err := injectfile.ReadConfig(ctx, c)
+	if err != nil {
+		return err
+	}
+	out, injected, err := injectfile.Manifests(manifests, cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.Err, "%d pods with a sidecar\n", injected)
+	_, err = e.Out.Write(out)
+	return err
+}
+
+// maxManifests bounds what is read, in bytes.
+const maxManifests = 64 << 20
+
+func readInput(in io.Reader, file string) ([]byte, error) {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read manifests: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxManifests+1))
+	if err != nil {
+		return nil, fmt.Errorf("read manifests: %w", err)
+	}
+	if len(data) > maxManifests {
+		return nil, fmt.Errorf("read manifests: more than %d bytes", maxManifests)
+	}
+	return data, nil
+}
