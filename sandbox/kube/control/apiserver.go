@@ -89,6 +89,7 @@ func (s *server) apiServerArgs(etcd string) ([]string, error) {
 		"--service-cluster-ip-range=" + s.opts.ServiceRange,
 		"--authorization-mode=Node,RBAC",
 		"--allow-privileged=true",
+		"--kubelet-preferred-address-types=InternalIP", // the node has no name in any DNS
 		"--profiling=false",
 	}
 	if ip := net.ParseIP(host); ip.IsLoopback() {

@@ -35,7 +35,7 @@ failSwapOn: false
 makeIPTablesUtilChains: false
 localStorageCapacityIsolation: false
 oomScoreAdj: 0
-evictionHard: {imagefs.available: "0%%", memory.available: "0", nodefs.available: "0%%", nodefs.inodesFree: "0%%"}
+evictionHard: {}
 imageGCHighThresholdPercent: 100
 serializeImagePulls: false
 registryPullQPS: 0

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	logsapi "k8s.io/component-base/logs/api/v1"
 
@@ -65,36 +64,35 @@ func Run(ctx context.Context, opts Options) error {
 func (n *node) scratch() string { return filepath.Join(n.dir, "pods") }
 func (n *node) socket() string  { return filepath.Join(n.dir, "cri.sock") }
 
+// run starts all parts and returns when the first of them ends. It does not
+// wait for the others: kube-proxy cannot be stopped, and the process ends now.
 func (n *node) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+	ended := make(chan error, 4)
 	listening := make(chan struct{})
-	group.Go(func() error {
+	go func() {
 		runtime := cri.New(cri.Options{
 			Socket: n.socket(), Bin: n.Bin, Scratch: n.scratch(),
 			Pods: n.Pods, Gateway: n.Pods.Addr().Next(), NodeAddress: n.NodeAddress,
 		})
-		return runtime.Run(ctx, func() { close(listening) })
-	})
-	group.Go(func() error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-listening:
-		}
-		admin := filepath.Join(n.dir, "admin.kubeconfig")
-		if err := n.kubeconfig(admin, "isthmus-sandbox-node", "system:masters"); err != nil {
-			return err
-		}
-		// Kubelet and kube-proxy back off when nobody answers; waiting is faster.
-		if err := control.WaitFor(ctx, admin, "/healthz/poststarthook/rbac/bootstrap-roles"); err != nil {
-			return err
-		}
-		group.Go(func() error { return n.runKubelet(ctx) })
-		group.Go(func() error { return n.runKubeProxy(ctx) })
-		group.Go(func() error { return n.runLoadBalancers(ctx, admin) })
-		return nil
-	})
-	return group.Wait()
+		ended <- runtime.Run(ctx, func() { close(listening) })
+	}()
+	admin := filepath.Join(n.dir, "admin.kubeconfig")
+	if err := n.kubeconfig(admin, "isthmus-sandbox-node", "system:masters"); err != nil {
+		return err
+	}
+	// Kubelet and kube-proxy back off when nobody answers; waiting is faster.
+	if err := control.WaitFor(ctx, admin, "/healthz/poststarthook/rbac/bootstrap-roles"); err != nil {
+		return err
+	}
+	select {
+	case err := <-ended:
+		return fmt.Errorf("container runtime: %w", err)
+	case <-listening:
+	}
+	go func() { ended <- n.runKubelet(ctx) }()
+	go func() { ended <- n.runKubeProxy(ctx) }()
+	go func() { ended <- n.runLoadBalancers(ctx, admin) }()
+	return <-ended
 }
 
 // waitForAuthority waits until the control process has made its authority.
