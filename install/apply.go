@@ -90,6 +90,11 @@ func write(ctx context.Context, client dynamic.Interface, objs []*unstructured.U
 	for crds < len(objs) && objs[crds].GetKind() == "CustomResourceDefinition" {
 		crds++
 	}
+	for _, obj := range objs[:crds] { // before anything is changed
+		if _, err := leaveAlone(ctx, resource(client, obj), obj); err != nil {
+			return fmt.Errorf("%s: %w", title(obj), err)
+		}
+	}
 	for i, obj := range objs {
 		if i == crds && crds > 0 {
 			if err := waitEstablished(ctx, client, objs[:crds]); err != nil {

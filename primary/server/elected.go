@@ -68,6 +68,7 @@ func newElected(opts Options, p *parts) (*elected, error) {
 		"bundles": controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),
 		"links":   links,
 		"prober":  prober,
+		"renewal": &renewal{kube: p.kube, namespace: opts.Namespace, allowServers: opts.AllowServers, log: opts.Log},
 	}
 	return e, nil
 }

@@ -36,7 +36,7 @@ type Server struct {
 type parts struct {
 	kube      kubernetes.Interface
 	authority *ca.Authority
-	identity  *identity
+	identity  *ca.Source
 	ads       *ads.Server
 	csr       *csr.Server
 	watch     *watch.Watcher
@@ -124,7 +124,7 @@ func (s *Server) assemble() (*parts, error) {
 
 // newAuthority reads what the cluster signs with. Without it nothing can work,
 // so a fault is an error here; later ones are reported and the last good stays.
-func (s *Server) newAuthority() (*ca.Authority, *identity, error) {
+func (s *Server) newAuthority() (*ca.Authority, *ca.Source, error) {
 	material, err := ca.ReadMaterial(s.opts.CADir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read secret %s: %w", api.CASecretName, err)
@@ -139,7 +139,7 @@ func (s *Server) newAuthority() (*ca.Authority, *identity, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	own := &identity{authority: authority, id: id}
+	own := authority.Source(id)
 	_, err = own.SVID()
 	return authority, own, err
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +25,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
@@ -35,6 +38,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	cav1 "github.com/isthmus-mesh/isthmus/api/ca"
+	"github.com/isthmus-mesh/isthmus/install"
 	"github.com/isthmus-mesh/isthmus/internal/testenv"
 	"github.com/isthmus-mesh/isthmus/primary/controllers"
 	"github.com/isthmus-mesh/isthmus/primary/server"
@@ -69,7 +73,7 @@ func start(t *testing.T, identity, caDir string, bundle trust.Bundle) *isthmusd 
 	}
 	listeners := server.Listeners{Discovery: listen(), Webhook: listen(), Metrics: listen(), Health: listen(), Debug: listen()}
 	srv, err := server.New(server.Options{
-		Config: env.Config, Cluster: "east", Domain: bundle.Domain(), Identity: identity, CADir: caDir,
+		Config: account(t), Cluster: "east", Domain: bundle.Domain(), Identity: identity, CADir: caDir,
 		Listeners: listeners, Injection: webhook.Config{Image: "isthmus-mesh/isthmus-proxy:dev", Version: "dev"},
 	})
 	if err != nil {
@@ -108,6 +112,21 @@ func start(t *testing.T, identity, caDir string, bundle trust.Bundle) *isthmusd 
 	return d
 }
 
+// account installs the chart, its Deployments aside, and returns the way in of
+// isthmusd's own account: with the rights that the chart gives and no others.
+func account(t *testing.T) *rest.Config {
+	t.Helper()
+	objs, err := install.Render(install.Values{Cluster: "east"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	objs = slices.DeleteFunc(objs, func(o *unstructured.Unstructured) bool { return o.GetKind() == "Deployment" })
+	if err := install.Apply(t.Context(), env.Config, objs, nil); err != nil {
+		t.Fatal(err)
+	}
+	return env.AccountConfig(t, api.SystemNamespace, api.ControlPlaneName)
+}
+
 // authority writes a CA folder for cluster east, as the Secret is mounted.
 func authority(t *testing.T) (dir string, bundle trust.Bundle) {
 	t.Helper()
@@ -138,9 +157,6 @@ func authority(t *testing.T) (dir string, bundle trust.Bundle) {
 // TestEndToEnd goes a sidecar's way: a token gives an SVID, the SVID opens xDS,
 // and an export of its service becomes an import with an address, which is sent.
 func TestEndToEnd(t *testing.T) {
-	env.InstallMCS(t)
-	env.InstallIsthmus(t)
-	env.EnsureNamespace(t, api.SystemNamespace)
 	caDir, bundle := authority(t)
 	d := start(t, "isthmusd-1", caDir, bundle)
 
@@ -208,9 +224,6 @@ func TestEndToEnd(t *testing.T) {
 
 // Who proves nothing gets nothing, and the server lives on.
 func TestUnauthenticated(t *testing.T) {
-	env.InstallMCS(t)
-	env.InstallIsthmus(t)
-	env.EnsureNamespace(t, api.SystemNamespace)
 	caDir, bundle := authority(t)
 	d := start(t, "isthmusd-2", caDir, bundle)
 	conn := d.dial(t, trust.SVID{})
@@ -249,9 +262,6 @@ func TestUnauthenticated(t *testing.T) {
 
 // Two replicas: one leads, and when it ends the other does.
 func TestElection(t *testing.T) {
-	env.InstallMCS(t)
-	env.InstallIsthmus(t)
-	env.EnsureNamespace(t, api.SystemNamespace)
 	caDir, bundle := authority(t)
 	a := start(t, "isthmusd-a", caDir, bundle)
 	leading := func(d *isthmusd) bool {
