@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/dataplane/admin"
@@ -24,7 +25,7 @@ type builtin struct {
 
 func (p *app) newPlane() (plane, error) {
 	if p.cfg.dataplane == dataplaneEnvoy {
-		return nil, errors.New("no envoy data plane in this build")
+		return p.newEnvoy()
 	}
 	return p.newBuiltin()
 }
@@ -76,8 +77,9 @@ func (b *builtin) Ready() error {
 
 func (b *builtin) Drain(ctx context.Context) error { return b.engine.Drain(ctx) }
 
-func (b *builtin) Pages(o *admin.Options) {
+func (b *builtin) Pages(o *admin.Options) prometheus.Gatherer {
 	o.State, o.XDS = b.client.State, b.client.Status
 	o.Clusters = func() any { return b.engine.Clusters() }
 	o.Listeners = func() any { return b.engine.Listeners() }
+	return nil // all in the registry
 }

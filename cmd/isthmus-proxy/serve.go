@@ -44,8 +44,9 @@ type plane interface {
 	Ready() error
 	// Drain stops accepting and waits for open connections until ctx ends.
 	Drain(ctx context.Context) error
-	// Pages fills in what the admin server shows of it.
-	Pages(*admin.Options)
+	// Pages fills in what the admin server shows of it, and returns its metrics
+	// where they are not in the registry.
+	Pages(*admin.Options) prometheus.Gatherer
 }
 
 // serve runs a sidecar or gateway until ctx ends, then drains it.
@@ -187,15 +188,19 @@ func (p *app) openServers(listen func(string, int) (net.Listener, error)) ([]fun
 		return nil, err
 	}
 	opts := admin.Options{
-		Listener: adminListener, Gatherer: p.registry, Ready: p.ready, Drain: p.drainByHand, Level: p.level,
+		Listener: adminListener, Ready: p.ready, Drain: p.drainByHand, Level: p.level,
 		Certificates: func() any { return p.identity.Status() },
 	}
-	p.plane.Pages(&opts)
+	gatherer := prometheus.Gatherers{p.registry}
+	if more := p.plane.Pages(&opts); more != nil {
+		gatherer = append(gatherer, more)
+	}
+	opts.Gatherer = gatherer
 	adminServer, err := admin.New(opts)
 	if err != nil {
 		return nil, err
 	}
-	return []func(context.Context) error{healthServer.Run, admin.NewMetrics(metricsListener, p.registry).Run, adminServer.Run}, nil
+	return []func(context.Context) error{healthServer.Run, admin.NewMetrics(metricsListener, gatherer).Run, adminServer.Run}, nil
 }
 
 // lastGood is where the last good configuration is kept.
