@@ -37,6 +37,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newProxyCommand(e),
 		newInjectCommand(e),
 		newDrillCommand(e),
+		newDemoCommand(e),
 		newVersionCommand(streams),
 	)
 	groupsNeedCommand(cmd)
