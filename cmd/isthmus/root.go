@@ -38,6 +38,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newInjectCommand(e),
 		newDrillCommand(e),
 		newDemoCommand(e),
+		newSandboxCommand(streams),
 		newVersionCommand(streams),
 	)
 	groupsNeedCommand(cmd)
