@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 KUBE_VERSION := v1.36.3
 KUBE_PKG := k8s.io/component-base/version
 KUBE_LDFLAGS := -s -w -X $(KUBE_PKG).gitVersion=$(KUBE_VERSION) -X $(KUBE_PKG).gitMajor=1 -X $(KUBE_PKG).gitMinor=36 -X $(KUBE_PKG).gitTreeState=clean
-PROGRAMS := isthmus isthmusd isthmus-proxy isthmus-samples
+PROGRAMS := isthmus isthmusd isthmus-proxy isthmus-samples isthmus-sandboxd
 TEST ?= ./...
 RUN ?=
 
