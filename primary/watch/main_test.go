@@ -7,15 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -24,14 +25,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/trust"
 )
 
-// Two real API servers; east is the local one in every test.
-var east, west *testenv.Env
+// east is the local cluster's API server in every test.
+var east *testenv.Env
 
 func TestMain(m *testing.M) {
+	log.SetLogger(logr.Discard())
 	os.Exit(testenv.Shared(m, func(e *testenv.Env) { east = e }))
 }
 
-// needWest starts the second API server with the first test that asks.
+// needWest starts the API server of a remote cluster.
 func needWest(t *testing.T) *testenv.Env {
 	t.Helper()
 	return testenv.Start(t)
@@ -210,5 +212,3 @@ func (w workload) createPod(t testing.TB, c client.Client) {
 func (w workload) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: w.namespace, Name: name}
 }
-
-var _ runtime.Object = (*corev1.Pod)(nil)
