@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -92,25 +93,38 @@ func printProxies(w io.Writer, rows []proxyRow) error {
 	now := time.Now()
 	for _, r := range rows {
 		fmt.Fprintf(t, "%s\t%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Context, r.Namespace, r.Pod, r.Type, age(now, r.Connected), r.Protocol,
-			typeText(r, "Cluster"), typeText(r, "ClusterLoadAssignment"), typeText(r, "Listener"), typeText(r, "RouteConfiguration"), refusals(r))
+			typeText(r, "cds"), typeText(r, "eds"), typeText(r, "lds"), typeText(r, "rds"), refusals(r))
 	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return printRefusals(w, rows)
+}
+
+// printRefusals says each refusal once, with how many proxies share it.
+func printRefusals(w io.Writer, rows []proxyRow) error {
+	counts := map[string]int{}
 	for _, r := range rows {
 		for _, ty := range r.Types {
 			for name, refused := range ty.Refused {
-				fmt.Fprintf(t, "%s/%s of %s refuses %s %s: %s\n", r.Namespace, r.Pod, r.Context, shortType(ty.Type), name, refused.Error)
+				first, _, _ := strings.Cut(refused.Error, "\n")
+				counts[fmt.Sprintf("%s %s: %s", ty.Type, name, first)]++
 			}
 		}
 	}
-	return t.Flush()
+	for _, text := range slices.Sorted(maps.Keys(counts)) {
+		if _, err := fmt.Fprintf(w, "refused by %d: %s\n", counts[text], text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func shortType(url string) string { return url[strings.LastIndexByte(url, '.')+1:] }
-
-// typeText is how many resources of a type were acknowledged, and how many sent
-// where that differs.
-func typeText(r proxyRow, short string) string {
+// typeText is how many resources of a type (such as cds) were acknowledged, and how
+// many sent where that differs.
+func typeText(r proxyRow, kind string) string {
 	for _, ty := range r.Types {
-		if shortType(ty.Type) != short {
+		if ty.Type != kind {
 			continue
 		}
 		if ty.Synced {

@@ -39,6 +39,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newDrillCommand(e),
 		newDemoCommand(e),
 		newSandboxCommand(streams),
+		newSandboxCommand(streams),
 		newVersionCommand(streams),
 	)
 	groupsNeedCommand(cmd)
