@@ -269,3 +269,19 @@ func listener(t testing.TB, name, route string) *listenerv3.Listener {
 }
 
 func node() *corev3.Node { return &corev3.Node{Id: "sidecar~10.0.0.1~a.shop~shop.svc.cluster.local"} }
+
+func newModelListener(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func serveModel(t testing.TB, l net.Listener, s discoveryv3.AggregatedDiscoveryServiceServer) {
+	g := grpc.NewServer()
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
+	go g.Serve(l)
+	t.Cleanup(g.Stop)
+}

@@ -15,9 +15,12 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 )
 
+// MaxNameLength bounds the name of a resource in bytes.
+const MaxNameLength = 4096
+
 // maxReason bounds the text of one refusal in bytes, and maxDetail that of a NACK.
 const (
-	maxReason = 1024
+	maxReason = 512
 	maxDetail = 16 << 10
 )
 
@@ -74,8 +77,8 @@ func readResource(typeURL string, r *discoveryv3.Resource, check Checker) (Resou
 
 // unpack decodes body, which must be of typeURL and call itself name.
 func unpack(typeURL, name string, body *anypb.Any) (proto.Message, error) {
-	if name == "" {
-		return nil, errors.New("resource without a name")
+	if name == "" || len(name) > MaxNameLength {
+		return nil, fmt.Errorf("name of %d bytes, want 1 to %d", len(name), MaxNameLength)
 	}
 	if body.GetTypeUrl() != typeURL {
 		return nil, fmt.Errorf("is a %q, not a %q", body.GetTypeUrl(), typeURL)
@@ -117,7 +120,10 @@ func refusal(name, version string, err error, now time.Time) Refusal {
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
 	}
-	return Refusal{Name: name, Version: version, Reason: strings.ToValidUTF8(reason, "?"), At: now}
+	if len(name) > MaxNameLength {
+		name = name[:MaxNameLength]
+	}
+	return Refusal{Name: strings.ToValidUTF8(name, "?"), Version: version, Reason: strings.ToValidUTF8(reason, "?"), At: now}
 }
 
 // detail is the error_detail of a NACK: a line "NAME: REASON" for each refused
