@@ -41,7 +41,7 @@ func (s *Server) httpServers(p *parts) map[string]func(context.Context) error {
 // ready returns nil when this replica may be sent proxies and pods, and what
 // it waits for otherwise.
 func (p *parts) ready() error {
-	if err := p.watch.Ready(); err != nil {
+	if err := p.watch.Ready(); err != nil && !p.readable() {
 		return err
 	}
 	if !p.serving.Ready() {
@@ -49,6 +49,25 @@ func (p *parts) ready() error {
 	}
 	_, err := p.identity.SVID()
 	return err
+}
+
+// readable reports whether all has been read that can be: a cluster that was
+// asked and did not answer is served from its checkpoint, and nobody gains by
+// waiting for it.
+func (p *parts) readable() bool {
+	if p.watch.Snapshot() == nil {
+		return false
+	}
+	failed := map[string]bool{}
+	for _, s := range p.watch.Statuses() {
+		failed[s.Cluster] = !s.Reachable && s.Message != ""
+	}
+	for _, name := range p.watch.Unread() {
+		if !failed[name] {
+			return false
+		}
+	}
+	return true
 }
 
 // serveHTTP returns a function that serves handler until its context ends.

@@ -4,17 +4,20 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -29,6 +32,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"crypto/ecdsa"
@@ -38,6 +42,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	cav1 "github.com/isthmus-mesh/isthmus/api/ca"
+	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/install"
 	"github.com/isthmus-mesh/isthmus/internal/testenv"
 	"github.com/isthmus-mesh/isthmus/primary/controllers"
@@ -50,6 +55,7 @@ import (
 var env *testenv.Env
 
 func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
 	os.Exit(testenv.Shared(m, func(e *testenv.Env) { env = e }))
 }
 
@@ -61,8 +67,14 @@ type isthmusd struct {
 	stop                     func()
 }
 
-// start runs the composition of isthmusd for cluster east on the test's API server.
+// start runs the composition of isthmusd for cluster east on the tests' API server.
 func start(t *testing.T, identity, caDir string, bundle trust.Bundle) *isthmusd {
+	t.Helper()
+	return startIn(t, env, "east", identity, caDir, bundle)
+}
+
+// startIn does so for a cluster on an API server of its own.
+func startIn(t *testing.T, env *testenv.Env, cluster, identity, caDir string, bundle trust.Bundle) *isthmusd {
 	t.Helper()
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,13 +84,22 @@ func start(t *testing.T, identity, caDir string, bundle trust.Bundle) *isthmusd 
 		return l
 	}
 	listeners := server.Listeners{Discovery: listen(), Webhook: listen(), Metrics: listen(), Health: listen(), Debug: listen()}
+	logged := new(buffer)
 	srv, err := server.New(server.Options{
-		Config: account(t), Cluster: "east", Domain: bundle.Domain(), Identity: identity, CADir: caDir,
+		Config: account(t, env, cluster), Cluster: federation.ClusterName(cluster), Domain: bundle.Domain(), Identity: identity, CADir: caDir,
 		Listeners: listeners, Injection: webhook.Config{Image: "isthmus-mesh/isthmus-proxy:dev", Version: "dev"},
+		AllowServers: []string{"127.0.0.1"}, Log: slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if text := logged.String(); strings.Contains(text, "forbidden") {
+			t.Errorf("the chart's rights are too few:\n%s", text)
+		} else if t.Failed() {
+			t.Logf("log of %s:\n%s", identity, text)
+		}
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
@@ -112,11 +133,29 @@ func start(t *testing.T, identity, caDir string, bundle trust.Bundle) *isthmusd 
 	return d
 }
 
+// buffer collects a log.
+type buffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // account installs the chart, its Deployments aside, and returns the way in of
 // isthmusd's own account: with the rights that the chart gives and no others.
-func account(t *testing.T) *rest.Config {
+func account(t *testing.T, env *testenv.Env, cluster string) *rest.Config {
 	t.Helper()
-	objs, err := install.Render(install.Values{Cluster: "east"})
+	objs, err := install.Render(install.Values{Cluster: cluster})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +169,16 @@ func account(t *testing.T) *rest.Config {
 // authority writes a CA folder for cluster east, as the Secret is mounted.
 func authority(t *testing.T) (dir string, bundle trust.Bundle) {
 	t.Helper()
+	root := newRoot(t)
+	bundle, err := root.Bundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caFolder(t, root, "east"), bundle
+}
+
+func newRoot(t *testing.T) *ca.Root {
+	t.Helper()
 	domain, err := trust.ParseDomain(api.DefaultTrustDomain)
 	if err != nil {
 		t.Fatal(err)
@@ -138,20 +187,26 @@ func authority(t *testing.T) (dir string, bundle trust.Bundle) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, key, err := root.Intermediate("east")
+	return root
+}
+
+func caFolder(t *testing.T, root *ca.Root, cluster string) string {
+	t.Helper()
+	chain, key, err := root.Intermediate(cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bundle, err = root.Bundle(); err != nil {
+	bundle, err := root.Bundle()
+	if err != nil {
 		t.Fatal(err)
 	}
-	dir = t.TempDir()
+	dir := t.TempDir()
 	for name, data := range map[string][]byte{api.CAChainKey: chain, api.CAKeyKey: key, api.CABundleKey: bundle.PEM()} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir, bundle
+	return dir
 }
 
 // TestEndToEnd goes a sidecar's way: a token gives an SVID, the SVID opens xDS,
@@ -162,7 +217,7 @@ func TestEndToEnd(t *testing.T) {
 
 	ns := env.Namespace(t)
 	kube := kubernetes.NewForConfigOrDie(env.Config)
-	pod := makePod(t, kube, ns, "client", "10.1.0.7")
+	pod := makePod(t, env, kube, ns, "client", "10.1.0.7")
 	makeService(t, kube, ns, "reviews", pod)
 	token := env.Token(t, ns, "client", &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}, api.TokenAudience("east"))
 
@@ -278,7 +333,7 @@ func TestElection(t *testing.T) {
 	eventually(t, "the second leads", func() bool { return leading(b) })
 }
 
-func makePod(t *testing.T, kube kubernetes.Interface, ns, name, ip string) *corev1.Pod {
+func makePod(t *testing.T, env *testenv.Env, kube kubernetes.Interface, ns, name, ip string) *corev1.Pod {
 	t.Helper()
 	env.Token(t, ns, name, nil) // makes the account
 	pod, err := kube.CoreV1().Pods(ns).Create(t.Context(), &corev1.Pod{
