@@ -20,11 +20,20 @@ const (
 	maxNameLength = 2048   // bytes of a name or type URL
 )
 
+// maxResponse bounds the resources of one response in bytes, one resource aside,
+// since clients on grpc-go take no message over 4 MiB unless told to.
+const maxResponse = 2 << 20
+
 // How long a response waits for an answer to an earlier one of another type.
 const (
 	orderPatience     = 5 * time.Second        // for the answer to xds clusters and load assignments
 	subscribePatience = 500 * time.Millisecond // for a new xds cluster's load assignment to be asked for
 )
+
+// knownPatience is how long the first listeners of a sidecar wait for the mesh
+// to know its pod, so that it does not call itself ready without an inbound
+// side. A pod is often quicker than the watch that tells of it.
+const knownPatience = 3 * time.Second
 
 // resumePatience is how long a state-of-the-world client that comes with a
 // configuration waits for all clusters to be read: it can only be sent
@@ -263,6 +272,9 @@ func (s *session) orderWait(now time.Time) time.Duration {
 	if len(s.awaited) > 0 && s.awaitUntil.After(until) {
 		until = s.awaitUntil
 	}
+	if l := s.of(resources.Listener); l != nil && len(l.has) == 0 && !s.state.Known() && s.started.Add(knownPatience).After(until) {
+		until = s.started.Add(knownPatience)
+	}
 	return max(until.Sub(now), 0)
 }
 
@@ -292,12 +304,15 @@ func (s *session) respond(sub *subscription, now time.Time, removals bool) *resp
 	if len(update)+len(remove) == 0 && !sub.mustAnswer {
 		return nil
 	}
+	slices.SortFunc(update, func(a, b *resources.Resource) int { return cmp.Compare(a.Name, b.Name) })
+	if !s.sotw || !sub.typ.Wildcard() {
+		update = portion(update)
+	}
 	s.counter++
 	r := &response{url: sub.url, nonce: strconv.FormatUint(s.counter, 10), resources: update, removed: remove}
 	if s.sotw {
 		r.resources = sub.world(update, remove)
 	}
-	slices.SortFunc(r.resources, func(a, b *resources.Resource) int { return cmp.Compare(a.Name, b.Name) })
 	slices.Sort(r.removed)
 	s.follow(sub, update, remove, now)
 	sub.sending(r.nonce, now, update, remove)
@@ -305,6 +320,18 @@ func (s *session) respond(sub *subscription, now time.Time, removals bool) *resp
 		r.version = sub.worldVersion()
 	}
 	return r
+}
+
+// portion returns as much of update as one response may hold; the rest stays
+// due, and goes out when this was answered.
+func portion(update []*resources.Resource) []*resources.Resource {
+	size := 0
+	for i, r := range update {
+		if size += r.Size(); size > maxResponse && i > 0 {
+			return update[:i]
+		}
+	}
+	return update
 }
 
 // follow notes what has to come after a response: the load assignments of

@@ -43,7 +43,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // A client that never reads is cut; others are served at once all the while.
 func TestClientThatDoesNotRead(t *testing.T) {
 	b := start(t, func(o *ads.Options) { o.SendTimeout, o.AnswerTimeout = 300*time.Millisecond, 2*time.Second })
-	b.Update(meshtest.Snapshot(t, bigMesh(1000, "0")))
+	b.Update(meshtest.Snapshot(t, bigMesh(300, "0")))
 	ctx, cancel := context.WithCancel(web().context(context.Background()))
 	defer cancel()
 	stuck, err := b.dial(t).DeltaAggregatedResources(ctx)
@@ -58,7 +58,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	c.expect(eds)
 	eventually(t, "two clients", func() bool { return len(b.Proxies()) == 2 })
 	for i := range 5 {
-		b.Update(meshtest.Snapshot(t, bigMesh(1000, fmt.Sprint(i+1))))
+		b.Update(meshtest.Snapshot(t, bigMesh(300, fmt.Sprint(i+1))))
 		c.expect(eds)
 	}
 	eventually(t, "the client that does not read is cut", func() bool { return len(b.Proxies()) == 1 })

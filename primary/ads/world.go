@@ -1,6 +1,7 @@
 package ads
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -32,7 +33,7 @@ func (s *subscription) world(update []*resources.Resource, remove []string) []*r
 	for _, r := range update {
 		all[r.Name] = r
 	}
-	return slices.Collect(maps.Values(all))
+	return slices.SortedFunc(maps.Values(all), func(a, b *resources.Resource) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // worldVersion names what the client has after the last response: equal

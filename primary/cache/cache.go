@@ -33,7 +33,7 @@ type State struct {
 type limits struct {
 	unread bool // the proxy's own cluster was not listed yet
 	blank  bool // some cluster was neither listed nor found in the checkpoint
-	known  bool // the snapshot has the proxy's pod
+	known  bool // the snapshot has the proxy's pod; true for gateways
 }
 
 // Get returns the resource of that name, or nil.
@@ -64,6 +64,9 @@ func (s *State) Withheld(name string, claimed bool) bool {
 
 // Complete reports whether nothing is withheld for want of knowledge.
 func (s *State) Complete() bool { return !s.blank && !s.unread }
+
+// Known reports whether the snapshot has the proxy's pod, where it needs to.
+func (s *State) Known() bool { return s.known }
 
 // ChangedSince returns the names that may differ from old, a State of the same
 // proxy. It is false where everything has to be compared.

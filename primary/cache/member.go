@@ -58,7 +58,8 @@ func (m *Member) Changed() <-chan struct{} { return m.changed }
 func (c *Cache) updateMember(m *Member, used map[string]*Set) {
 	g := m.proxy.Group
 	next := &State{Shared: m.group.set, Since: c.updated, limits: limits{unread: c.gaps.unread[g.Cluster], blank: c.gaps.blank}}
-	if g.Kind == Sidecar {
+	next.known = g.Kind != Sidecar
+	if !next.known {
 		w := c.snapshot.Workload(m.proxy.Workload)
 		if w != nil && w.Account.String() == m.proxy.Identity {
 			next.known = true

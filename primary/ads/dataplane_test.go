@@ -1,0 +1,156 @@
+package ads_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/isthmus-mesh/isthmus/dataplane/config"
+	"github.com/isthmus-mesh/isthmus/dataplane/xds"
+	"github.com/isthmus-mesh/isthmus/internal/meshtest"
+)
+
+// applier is the built-in data plane without its sockets.
+type applier struct {
+	mu     sync.Mutex
+	config *config.Config
+	errs   []error
+	ran    chan struct{}
+}
+
+func (a *applier) Check(url, name string, m proto.Message) error {
+	err := config.Check(url, name, m)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.errs = append(a.errs, err)
+	}
+	return err
+}
+
+func (a *applier) Apply(s xds.State) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next, err := config.Build(a.config, s)
+	if err != nil {
+		a.errs = append(a.errs, err)
+	}
+	a.config = next
+	for name, l := range next.Listeners {
+		if strings.HasPrefix(name, "outbound|") && l != nil && next.Clusters[name] == nil {
+			a.errs = append(a.errs, fmt.Errorf("listener %s before its xds cluster", name))
+		}
+		if strings.HasPrefix(name, "outbound|") && next.Assignments[name] == nil {
+			a.errs = append(a.errs, fmt.Errorf("listener %s before its load assignment", name))
+		}
+	}
+	select {
+	case a.ran <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+func (a *applier) size() (clusters, assignments, listeners int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.config == nil {
+		return 0, 0, 0
+	}
+	return len(a.config.Clusters), len(a.config.Assignments), len(a.config.Listeners)
+}
+
+// The data plane's own client takes everything, refuses nothing, and is never
+// given a listener before what it refers to, while services come and go.
+func TestBuiltInDataPlane(t *testing.T) {
+	b := start(t, nil)
+	b.Update(meshtest.Snapshot(t, twoClusters))
+	w := web()
+	conn, err := grpc.NewClient(b.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return streamer(w.context(ctx), desc, cc, method, opts...)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	a := &applier{ran: make(chan struct{}, 1)}
+	client, err := xds.New(xds.Options{Conn: conn, Node: w.node(), Applier: a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- client.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	select {
+	case <-client.Ready():
+	case <-time.After(patience):
+		t.Fatalf("not ready: %+v", client.Status())
+	}
+	reaches := func(clusters, assignments, listeners int) {
+		t.Helper()
+		deadline := time.After(patience)
+		for {
+			c, e, l := a.size()
+			if c == clusters && e == assignments && l == listeners {
+				return
+			}
+			select {
+			case <-a.ran:
+			case <-deadline:
+				t.Fatalf("%d xds clusters, %d load assignments, %d listeners: %+v", c, e, l, client.Status())
+			}
+		}
+	}
+	reaches(5, 2, 4)
+	for n := range 20 {
+		b.Update(meshtest.Snapshot(t, twoClusters+strings.ReplaceAll(bigMesh(n*3, "0"), "cluster east", "# cluster east")))
+		reaches(5+n*3, 2+n*3, 4+n*3)
+	}
+	b.Update(meshtest.Snapshot(t, twoClusters))
+	reaches(5, 2, 4)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, err := range a.errs {
+		t.Error(err)
+	}
+	eventually(t, "in sync", func() bool {
+		for _, ty := range b.Proxies()[0].Types {
+			if !ty.Synced || len(ty.Refused) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// More than a response may hold comes in several, none over what a client on
+// grpc-go takes.
+func TestPortions(t *testing.T) {
+	b := start(t, nil)
+	b.Update(meshtest.Snapshot(t, bigMesh(2600, "0")))
+	c := b.delta(t, web())
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds})
+	got, responses := 0, 0
+	for got < 2603 {
+		m := c.expect(cds)
+		got += len(m.Resources)
+		responses++
+		if proto.Size(m) > 3<<20 {
+			t.Errorf("a response of %d bytes", proto.Size(m))
+		}
+	}
+	if responses < 2 || got != 2603 {
+		t.Errorf("%d xds clusters in %d responses", got, responses)
+	}
+	c.silence()
+}
