@@ -11,43 +11,41 @@ import (
 const maxReplay = 64 << 10
 
 // replay is a request body that can begin anew as long as no more than
-// maxReplay bytes have been read of it.
+// maxReplay bytes have been read of it. Its source is read in a goroutine of
+// its own, and only when an attempt asks for bytes: so an attempt can be given
+// up while the caller is silent, and what then comes is there for the next.
 type replay struct {
-	source  io.ReadCloser // nil: no body
-	reading sync.Mutex    // held while source is read, which may take as long as the caller likes
+	source io.Reader // nil: no body
 
-	mu      sync.Mutex // guards the rest, never for long
+	mu      sync.Mutex
 	kept    []byte
 	err     error // how source ended
+	reading bool
+	ready   chan struct{} // closed and replaced after each read of source
 	keeping bool
 	lost    bool // bytes were passed on that are not kept
-	current *replayBody
 }
 
 func newReplay(r *http.Request, keep bool) *replay {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return &replay{}
 	}
-	return &replay{source: r.Body, keeping: keep}
+	return &replay{source: r.Body, keeping: keep, ready: make(chan struct{})}
 }
 
-// next returns the body for one attempt. The body of an earlier attempt, which
-// the transport may still be reading, gives nothing any more.
+// next returns the body for one attempt, from the beginning.
 func (r *replay) next() io.ReadCloser {
 	if r.source == nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.current = &replayBody{of: r}
-	return r.current
+	return &replayBody{of: r, closed: make(chan struct{})}
 }
 
 // rewind reports whether the body can be sent again from its beginning.
 func (r *replay) rewind() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.source == nil || !r.lost
+	return !r.lost
 }
 
 // stop keeps nothing any more: the request will not be sent again.
@@ -57,63 +55,80 @@ func (r *replay) stop() {
 	r.keeping = false
 }
 
+// read reads once from source.
+func (r *replay) read() {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	n, err := r.source.Read(*buf)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept = append(r.kept, (*buf)[:n]...)
+	r.err, r.reading = err, false
+	close(r.ready)
+	r.ready = make(chan struct{})
+}
+
 // replayBody is the body of one attempt.
 type replayBody struct {
-	of  *replay
-	off int // how much of kept this attempt has had
+	of     *replay
+	off    int // how much of kept this attempt has had
+	once   sync.Once
+	closed chan struct{}
 }
 
 // Read gives what is kept, then what comes from the caller.
 func (b *replayBody) Read(p []byte) (int, error) {
-	if n, err, ok := b.fromKept(p); ok {
-		return n, err
+	for {
+		n, err, wait := b.take(p)
+		if wait == nil {
+			return n, err
+		}
+		select {
+		case <-wait:
+		case <-b.closed:
+			return 0, http.ErrBodyReadAfterClose
+		}
 	}
-	b.of.reading.Lock()
-	defer b.of.reading.Unlock()
-	if n, err, ok := b.fromKept(p); ok { // an earlier attempt's read has ended
-		return n, err
-	}
-	n, err := b.of.source.Read(p)
-	return b.keep(p[:n], err)
 }
 
-// fromKept reads what is there already; ok is false where there is nothing.
-func (b *replayBody) fromKept(p []byte) (n int, err error, ok bool) {
+// take gives bytes that are there, or else something to wait for.
+func (b *replayBody) take(p []byte) (n int, err error, wait <-chan struct{}) {
 	r := b.of
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	select {
+	case <-b.closed:
+		return 0, http.ErrBodyReadAfterClose, nil
+	default:
+	}
 	switch {
-	case r.current != b:
-		return 0, http.ErrBodyReadAfterClose, true
 	case b.off < len(r.kept):
 		n = copy(p, r.kept[b.off:])
 		b.off += n
-		return n, nil, true
-	default:
-		return 0, r.err, r.err != nil
+		b.forget()
+		return n, nil, nil
+	case r.err != nil:
+		return 0, r.err, nil
+	case !r.reading:
+		r.reading = true
+		go r.read()
 	}
+	return 0, nil, r.ready
 }
 
-// keep records what was read. Bytes that an attempt of the past has read are
-// for the present one.
-func (b *replayBody) keep(p []byte, err error) (int, error) {
+// forget drops what this attempt has had, where it is not to be kept.
+func (b *replayBody) forget() {
 	r := b.of
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.err = err
-	switch {
-	case r.current != b:
-		r.kept = append(r.kept, p...)
-		return 0, http.ErrBodyReadAfterClose
-	case r.keeping && len(r.kept)+len(p) <= maxReplay:
-		r.kept = append(r.kept, p...)
-		b.off += len(p)
-	default:
-		r.lost = r.lost || len(p) > 0
-		r.keeping, r.kept, b.off = false, nil, 0
+	if r.keeping && len(r.kept) > maxReplay {
+		r.keeping = false
 	}
-	return len(p), err
+	if !r.keeping && b.off == len(r.kept) {
+		r.kept, b.off, r.lost = r.kept[:0], 0, true
+	}
 }
 
 // Close ends this attempt's reading; the source stays open for the next.
-func (b *replayBody) Close() error { return nil }
+func (b *replayBody) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return nil
+}

@@ -229,3 +229,10 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		time.Sleep(2 * time.Millisecond)
 	}
 }
+
+func mustAddr(t testing.TB, s string) netip.AddrPort {
+	t.Helper()
+	at, err := netip.ParseAddrPort(s)
+	must(t, err)
+	return at
+}

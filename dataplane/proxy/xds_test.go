@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"net/netip"
+	"testing"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -407,4 +408,15 @@ func gatewayCluster(sni string) *clusterv3.Cluster {
 	c.TransportSocketMatches, c.TypedExtensionProtocolOptions, c.Metadata = nil, nil, nil
 	c.UpstreamBindConfig = &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{intOption(6, 18, 5000)}}
 	return c
+}
+
+type anyProto = anypb.Any
+
+// perConnection sets max_requests_per_connection.
+func perConnection(t testing.TB, in *anypb.Any, n uint32) *anypb.Any {
+	t.Helper()
+	var o upstreamhttpv3.HttpProtocolOptions
+	must(t, in.UnmarshalTo(&o))
+	o.CommonHttpProtocolOptions.MaxRequestsPerConnection = u32(n)
+	return anyOf(&o)
 }

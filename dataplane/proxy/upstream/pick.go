@@ -10,7 +10,7 @@ import (
 // level is a priority.
 type level struct {
 	groups []*group
-	counts [3]int // hosts usable by class
+	counts [classes]int // hosts usable by class
 	total  int
 }
 
@@ -19,7 +19,7 @@ type group struct {
 	members []*member
 	weight  int64
 	current int64 // smooth weighted round robin
-	counts  [3]int
+	counts  [classes]int
 }
 
 type member struct {
@@ -31,20 +31,24 @@ type member struct {
 }
 
 // Classes of health, best first: each is used only where no better one is left
-// in any priority. Envoy never uses draining hosts with a panic threshold of 0;
-// they are better than an error.
+// in any priority. Envoy answers "no healthy upstream" instead of using the last
+// two with a panic threshold of 0. We try: a pod that terminates may still
+// answer, and an ejection is a guess of ours; nothing is lost by being wrong.
 const (
 	classHealthy = iota
 	classDegraded
 	classDraining
+	classEjected
 	classes
 )
 
 // class returns the member's class, or false when it must not be used.
 func (m *member) class() (int, bool) {
 	switch {
-	case m.ejected || m.health == config.Unhealthy:
+	case m.health == config.Unhealthy:
 		return 0, false
+	case m.ejected:
+		return classEjected, true
 	case m.health == config.Draining:
 		return classDraining, true
 	case m.health == config.Degraded:
@@ -74,9 +78,9 @@ func (l *level) flatten() {
 // that ends first, or zero.
 func (l *level) count(now time.Time) time.Time {
 	var first time.Time
-	l.counts, l.total = [3]int{}, 0
+	l.counts, l.total = [classes]int{}, 0
 	for _, g := range l.groups {
-		g.counts = [3]int{}
+		g.counts = [classes]int{}
 		for _, m := range g.members {
 			until := m.host.ejectedUntil(now)
 			m.ejected = !until.IsZero()

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -30,14 +31,24 @@ func (h *Host) RoundTrip(req *http.Request, h2 bool) (*Exchange, error) {
 	if err != nil {
 		return nil, err
 	}
+	upgrade := req.Header.Get("Upgrade") != ""
+	if upgrade { // it may become the caller's, so the pool must not touch it
+		p.take(pc)
+	}
 	before := pc.conn.written.Load()
 	resp, err := pc.cc.RoundTrip(req)
 	if err != nil {
+		if upgrade {
+			_ = pc.conn.Close()
+		}
 		return nil, h.reset(req.Context(), p, pc, before, reused, err)
 	}
 	h.Succeeded()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		p.take(pc)
+	switch {
+	case upgrade && resp.StatusCode == http.StatusSwitchingProtocols:
+		resp.Body = &upgraded{resp.Body, pc.conn}
+	case upgrade:
+		p.retire(pc)
 	}
 	return &Exchange{Response: resp, Host: h, Conn: pc.conn}, nil
 }
@@ -92,8 +103,23 @@ func (c *Cluster) speaks(h2 bool) bool {
 // HTTP/1.1 upgrade cannot pass.
 func (c *Cluster) ForcesH2() bool { return c.cfg.HTTP != nil && c.cfg.HTTP.Version == config.HTTP2 }
 
-// take removes a connection that has become the caller's.
+// upgraded is the stream after a change of protocol; closing it ends the
+// connection.
+type upgraded struct {
+	io.ReadCloser
+	conn *Conn
+}
+
+func (u *upgraded) Write(p []byte) (int, error) { return u.ReadCloser.(io.Writer).Write(p) }
+
+func (u *upgraded) Close() error {
+	_ = u.ReadCloser.Close()
+	return u.conn.Close()
+}
+
+// take removes a connection from the pool.
 func (p *pool) take(pc *pooled) {
+	pc.cc.SetStateHook(nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, other := range p.conns {

@@ -35,11 +35,11 @@ func (s *Set) Apply(cfg *config.Config) {
 	var gone []*Cluster
 	for name, cc := range cfg.Clusters {
 		old := s.clusters[name]
-		c := old
+		c, before := old, (*Cluster)(nil)
 		if old == nil || old.cfg != cc {
-			c = newCluster(cc, s.dialer)
+			c, before = newCluster(cc, s.dialer), old
 		}
-		c.assign(cfg.Assignments[cc.Assignment], old)
+		c.assign(cfg.Assignments[cc.Assignment], before)
 		next[name] = c
 	}
 	for name, c := range s.clusters {
