@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -163,7 +164,9 @@ type world struct {
 	webArgs               []string
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld starts everything and waits until it is ready; extra are arguments
+// for the caller's sidecar.
+func newWorld(t *testing.T, extra ...string) *world {
 	w := &world{t: t, router: netnstest.New(t), web: netnstest.New(t), gw: netnstest.New(t), app: netnstest.New(t)}
 	for i, n := range []*netnstest.Namespace{w.web, w.gw, w.app} {
 		ours, theirs := fmt.Sprintf("10.%d.0.1", i+1), fmt.Sprintf("10.%d.0.2", i+1)
@@ -182,6 +185,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.webArgs = pod("sidecar", "shop", "web", "web-1", "10.1.0.2", w.east)
+	w.webArgs = append(w.webArgs, extra...)
 	w.sidecar = start(t, w.web, w.webArgs...)
 	w.far = start(t, w.app, pod("sidecar", "shop", "reviews", "reviews-1", "10.3.0.2", w.west)...)
 	w.gateway = start(t, w.gw, append(pod("gateway", "isthmus-system", "isthmus-eastwest", "gw-1", "10.2.0.2", w.west), "--drain-delay=100ms", "--drain-timeout=1s")...)
@@ -287,6 +291,61 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// Envoy itself as the caller's data plane: the same request, the same identity,
+// and again after both were killed while the control plane is down.
+func TestWithEnvoy(t *testing.T) {
+	program := os.Getenv("ENVOY")
+	if program == "" {
+		t.Skip("SKIPPED, no request went through Envoy: ENVOY names no binary")
+	}
+	w := newWorld(t, "--dataplane=envoy", "--envoy="+program)
+	if body := awaitStatus(t, w.web, service, 200); !strings.Contains(body, caller) {
+		t.Errorf("answer: %q", body)
+	}
+	w.east.stop()
+	w.sidecar.kill()
+	w.sidecar = start(t, w.web, w.webArgs...)
+	awaitStatus(t, w.web, "http://127.0.0.1:15021/readyz", 200)
+	if body := awaitStatus(t, w.web, service, 200); !strings.Contains(body, caller) {
+		t.Errorf("without control plane: %q", body)
+	}
+}
+
+// Killed at any moment, with the control plane there or not, the sidecar is back
+// in seconds and serves; no file that it keeps is ever torn.
+func TestKilledAtRandom(t *testing.T) {
+	w := newWorld(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	down := false
+	for i := range 12 {
+		switch {
+		case down && rng.IntN(2) == 0:
+			w.east.start()
+			down = false
+		case !down && rng.IntN(3) == 0:
+			w.east.stop()
+			down = true
+		}
+		if i%3 == 2 { // while it starts
+			time.Sleep(time.Duration(rng.IntN(120)) * time.Millisecond)
+		} else {
+			awaitStatus(t, w.web, "http://127.0.0.1:15021/readyz", 200)
+		}
+		w.sidecar.kill()
+		if log := w.sidecar.log.String(); strings.Contains(log, "unusable") || strings.Contains(log, "of no use") || strings.Contains(log, "panic") {
+			t.Fatalf("round %d: %s", i, log)
+		}
+		began := time.Now()
+		w.sidecar = start(t, w.web, w.webArgs...)
+		if body := awaitStatus(t, w.web, service, 200); !strings.Contains(body, caller) {
+			t.Fatalf("round %d: %q", i, body)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("round %d: back after %s", i, took)
+		}
+	}
+}
+
 // What is wrong with the environment is said in one line.
 func TestBadSettings(t *testing.T) {
 	good := []string{"--pod-name=a", "--pod-namespace=b", "--service-account=c", "--pod-ip=10.0.0.1", "--cluster=east", "--data=" + t.TempDir()}
@@ -299,6 +358,7 @@ func TestBadSettings(t *testing.T) {
 		"--probes={":                 "probes",
 		"--service-account=a/../b":   "spiffe id",
 		"--data=/proc/none":          "data folder",
+		"--dataplane=envoy":          "name the program with --envoy",
 		"--no-such-flag=1":           "unknown flag",
 		"--discovery-cluster=a.b..c": "cluster name",
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -132,12 +133,25 @@ func (c *settings) check() (err error) {
 	if c.probes, err = health.ParseProbes(c.probesText); err != nil {
 		return err
 	}
-	if c.dataplane != dataplaneBuiltin && c.dataplane != dataplaneEnvoy {
-		return fmt.Errorf("dataplane %q is neither %s nor %s", c.dataplane, dataplaneBuiltin, dataplaneEnvoy)
+	if err := c.checkDataplane(); err != nil {
+		return err
 	}
 	c.network = cmp.Or(c.network, c.cluster)
 	c.discoveryName = cmp.Or(c.discoveryName, c.cluster)
 	return c.checkDir()
+}
+
+func (c *settings) checkDataplane() error {
+	switch c.dataplane {
+	case dataplaneBuiltin:
+		return nil
+	case dataplaneEnvoy:
+		if _, err := exec.LookPath(c.envoy); err != nil {
+			return fmt.Errorf("dataplane envoy: %w (name the program with --envoy, or use the data plane %s)", err, dataplaneBuiltin)
+		}
+		return nil
+	}
+	return fmt.Errorf("dataplane %q is neither %s nor %s", c.dataplane, dataplaneBuiltin, dataplaneEnvoy)
 }
 
 // checkDir makes sure that something can be kept in the data folder.
