@@ -420,3 +420,9 @@ func perConnection(t testing.TB, in *anypb.Any, n uint32) *anypb.Any {
 	o.CommonHttpProtocolOptions.MaxRequestsPerConnection = u32(n)
 	return anyOf(&o)
 }
+
+func idleFilters(cluster string, idle time.Duration) []*listenerv3.Filter {
+	return []*listenerv3.Filter{filter("envoy.filters.network.tcp_proxy", &tcpproxyv3.TcpProxy{
+		StatPrefix: "p", ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: cluster}, IdleTimeout: dur(idle),
+	})}
+}
