@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -37,42 +38,65 @@ func metadata() []netip.Addr {
 	}
 }
 
-// claim says that a range of addresses belongs to a cluster's pods or nodes.
-type claim struct {
-	cluster federation.ClusterName
-	network federation.NetworkName
-	prefix  netip.Prefix
+// claims tells which clusters of one network have which ranges, for their pods
+// and nodes. It is searched by prefix length, of which there are few.
+type claims struct {
+	bits map[int]bool
+	at   map[netip.Prefix][]federation.ClusterName // sorted
 }
 
-// claims collects the ranges of all clusters, as their Nodes say.
-func claims(in *Inputs, networks map[federation.ClusterName]federation.NetworkName) []claim {
-	var out []claim
-	for _, c := range in.clusters {
-		network := networks[c.Name]
-		for _, n := range c.nodes {
+// newClaims collects, as the Nodes say, the ranges of each network that has
+// several clusters.
+func newClaims(in *Inputs, networks map[federation.ClusterName]federation.NetworkName) map[federation.NetworkName]*claims {
+	members := map[federation.NetworkName]int{}
+	for _, n := range networks {
+		members[n]++
+	}
+	out := map[federation.NetworkName]*claims{}
+	for _, name := range in.ClusterNames() {
+		network := networks[name]
+		if members[network] < 2 {
+			continue
+		}
+		if out[network] == nil {
+			out[network] = &claims{map[int]bool{}, map[netip.Prefix][]federation.ClusterName{}}
+		}
+		for _, n := range in.clusters[name].nodes {
 			for _, p := range n.CIDRs {
-				out = append(out, claim{c.Name, network, p})
+				out[network].add(name, p)
 			}
 			for _, a := range n.Addrs {
-				out = append(out, claim{c.Name, network, netip.PrefixFrom(a, a.BitLen())})
+				out[network].add(name, netip.PrefixFrom(a, a.BitLen()))
 			}
 		}
 	}
-	slices.SortFunc(out, compareClaims)
 	return out
+}
+
+func (c *claims) add(cluster federation.ClusterName, p netip.Prefix) {
+	c.bits[p.Bits()] = true
+	if owners := c.at[p]; !slices.Contains(owners, cluster) {
+		c.at[p] = append(owners, cluster)
+	}
 }
 
 // claimed says whose range of the same network the address of cluster c is in,
 // or "". Ranges of different networks may overlap and say nothing.
 func (b *builder) claimed(c *cluster, a netip.Addr) string {
-	network, why := b.networks[c.Name], ""
-	for _, r := range b.ranges {
-		if r.cluster == c.Name || r.network != network || !r.prefix.Contains(a) {
-			continue
+	table := b.claims[b.networks[c.Name]]
+	if table == nil {
+		return ""
+	}
+	for _, bits := range slices.Sorted(maps.Keys(table.bits)) {
+		p, err := a.Prefix(bits)
+		if err != nil {
+			continue // of the other family
 		}
-		if other := b.in.clusters[r.cluster]; other.Local || why == "" {
-			why = fmt.Sprintf("in %s, which belongs to cluster %s of the same network", r.prefix, r.cluster)
+		for _, owner := range table.at[p] {
+			if owner != c.Name {
+				return fmt.Sprintf("in %s, which belongs to cluster %s of the same network", p, owner)
+			}
 		}
 	}
-	return why
+	return ""
 }

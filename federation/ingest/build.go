@@ -23,7 +23,7 @@ type builder struct {
 	names    []federation.ClusterName // sorted
 	networks map[federation.ClusterName]federation.NetworkName
 	policies *policies
-	ranges   []claim
+	claims   map[federation.NetworkName]*claims
 	problems []federation.Problem
 }
 
@@ -37,7 +37,7 @@ func Build(prev *federation.Snapshot, in *Inputs, changed Changes) *federation.S
 	}
 	b := &builder{in: in, names: in.ClusterNames(), networks: in.networks()}
 	b.policies = newPolicies(in)
-	b.ranges = claims(in, b.networks)
+	b.claims = newClaims(in, b.networks)
 	parts := federation.Parts{
 		Clusters:  b.clusters(prev),
 		Services:  map[federation.ServiceKey]*federation.Service{},

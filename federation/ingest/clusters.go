@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -71,10 +70,16 @@ func (in *Inputs) remembered(c *cluster) *federation.Checkpoint {
 
 // locality is that of the first node by name.
 func (c *cluster) locality() federation.Locality {
-	if len(c.nodes) == 0 {
+	var first *Node
+	for _, n := range c.nodes {
+		if first == nil || n.Node < first.Node {
+			first = n
+		}
+	}
+	if first == nil {
 		return federation.Locality{}
 	}
-	return c.nodes[sortedKeys(c.nodes)[0]].Locality
+	return first.Locality
 }
 
 // gateways returns the addresses of the cluster's east-west gateways: those
@@ -87,8 +92,8 @@ func (b *builder) gateways(c *cluster) []federation.Gateway {
 	case cp != nil:
 		out = b.parseGateways(c, cp.Gateways, Name{b.in.Namespace, api.EastWestName})
 	default:
-		for _, id := range sortedKeys(c.services) {
-			if s := c.services[id]; s.Gateway && id.Namespace == b.in.Namespace {
+		for id, s := range c.objects.gateways {
+			if id.Namespace == b.in.Namespace {
 				out = append(out, b.parseGateways(c, c.gatewayTexts(s), id)...)
 			}
 		}
@@ -193,8 +198,8 @@ func (in *Inputs) GatewayHosts() []string {
 	var out []string
 	for _, c := range in.clusters {
 		texts := slices.Clone(c.Gateways)
-		for _, s := range c.services {
-			if s.Gateway && s.Namespace == in.Namespace {
+		for _, s := range c.objects.gateways {
+			if s.Namespace == in.Namespace {
 				texts = append(texts, c.gatewayTexts(s)...)
 			}
 		}
@@ -210,9 +215,4 @@ func (in *Inputs) GatewayHosts() []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// compareClaims orders claims for stable messages.
-func compareClaims(a, b claim) int {
-	return cmp.Or(cmp.Compare(a.cluster, b.cluster), a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
 }

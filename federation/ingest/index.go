@@ -19,6 +19,7 @@ type objects struct {
 	slicesAt index[*Slice]   // by pod
 	imported index[*Slice]   // by import
 	derived  index[*Service] // by import
+	gateways map[Name]*Service
 }
 
 // index holds objects by the name of something that they refer to.
@@ -42,7 +43,7 @@ func newObjects() *objects {
 	return &objects{
 		services: map[Name]*Service{}, slices: map[Name]*Slice{}, pods: map[Name]*Pod{}, nodes: map[Name]*Node{},
 		namespaces: map[Name]*Namespace{}, exports: map[Name]*Export{}, policies: map[Name]*Policy{}, imports: map[Name]*Import{},
-		slicesOf: index[*Slice]{}, slicesAt: index[*Slice]{}, imported: index[*Slice]{}, derived: index[*Service]{},
+		slicesOf: index[*Slice]{}, slicesAt: index[*Slice]{}, imported: index[*Slice]{}, derived: index[*Service]{}, gateways: map[Name]*Service{},
 	}
 }
 
@@ -127,7 +128,12 @@ func (c *cluster) putService(id Name, old, now *Service, ch *Changes) {
 		c.derived.add(Name{id.Namespace, now.Import}, id, now)
 		ch.service(Name{id.Namespace, now.Import})
 	}
-	if old != nil && old.Gateway || now != nil && now.Gateway {
+	if old != nil && old.Gateway {
+		delete(c.gateways, id)
+		ch.Clusters = true
+	}
+	if now != nil && now.Gateway {
+		c.gateways[id] = now
 		ch.Clusters = true
 	}
 	c.touchPods(id, ch) // their inbound ports
