@@ -101,11 +101,13 @@ func versionsOf(t *testing.T, b *bench) map[string]map[string]string {
 	return out
 }
 
-// A client that comes back with what is current is sent no resource.
+// A client that comes with what is current, from another replica, is sent no
+// resource.
 func TestReconnectResendsNothing(t *testing.T) {
-	b := start(t, nil)
+	other, b := start(t, nil), start(t, nil)
+	other.Update(meshtest.Snapshot(t, meshtest.Shuffled(twoClusters, 3)))
 	b.Update(meshtest.Snapshot(t, twoClusters))
-	versions := versionsOf(t, b)
+	versions := versionsOf(t, other)
 	c := b.delta(t, web())
 	for _, url := range []string{cds, eds, lds} {
 		m := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, InitialResourceVersions: versions[url]}

@@ -162,16 +162,25 @@ func TestChangesAreForgotten(t *testing.T) {
 	}
 }
 
+func ports(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "  port %d tcp\n", i+1)
+	}
+	return b.String()
+}
+
 // An invalid service is left out and named; the rest is there.
 func TestInvalidIsLeftOut(t *testing.T) {
-	s := meshtest.Snapshot(t, many(20, -1)+"service Bad_Name.shop@east\n  port 80 http\n  vip east 10.97.0.1\n  endpoint east 10.1.9.9 pod=p account=s mtls 80:80\n")
+	s := meshtest.Snapshot(t, many(20, -1)+"service Bad_Name.shop@east\n  port 80 http\n  vip east 10.97.0.1\n  endpoint east 10.1.9.9 pod=p account=s mtls 80:80\n"+
+		"service huge.shop@east\n  vip east 10.97.0.2\n"+ports(2000))
 	c := cache.New(nil)
 	c.Update(s)
 	m := member(c, s, cache.Sidecar, federation.WorkloadKey{Cluster: "east", Namespace: "shop", Name: "web-1"})
 	if got := len(m.State().Shared.All(resources.Listener)); got != 21 {
 		t.Errorf("%d listeners", got)
 	}
-	if got := c.Problems(); len(got) != 1 {
+	if got := c.Problems(); len(got) != 2 {
 		t.Errorf("problems: %v", got)
 	}
 	c.Update(evolve(t, s, many(20, -1)))

@@ -72,7 +72,15 @@ func (b *partBuilder) add(claims []claim, made ...func() (*resources.Resource, e
 	b.part.claims = append(b.part.claims, claims...)
 }
 
+// maxPorts bounds the ports of one service: each costs every proxy four
+// resources.
+const maxPorts = 1000
+
 func (b *partBuilder) sidecar() {
+	if n := len(b.svc.Ports); n > maxPorts {
+		b.errs = append(b.errs, fmt.Errorf("%w: %s has %d ports, at most %d", resources.ErrInvalid, b.svc.Key.Hostname(), n, maxPorts))
+		return
+	}
 	for _, port := range b.svc.Ports {
 		switch {
 		case port.Protocol == federation.ProtocolUDP:
@@ -141,7 +149,12 @@ func (b *partBuilder) route(name resources.OutboundKey, protocol federation.Prot
 }
 
 func (b *partBuilder) gateway() {
-	for _, port := range resources.Exposed(b.s, b.svc, b.group.Network) {
+	ports := resources.Exposed(b.s, b.svc, b.group.Network)
+	if len(ports) > maxPorts {
+		b.errs = append(b.errs, fmt.Errorf("%w: %s exports %d ports, at most %d", resources.ErrInvalid, b.svc.Key.Hostname(), len(ports), maxPorts))
+		return
+	}
+	for _, port := range ports {
 		b.add(nil, func() (*resources.Resource, error) {
 			return b.lasting(gatewayClusterKey{b.svc.Key, port}, func() (*resources.Resource, error) {
 				return resources.NewGatewayCluster(b.svc.Key, port)
