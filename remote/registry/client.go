@@ -3,6 +3,8 @@ package registry
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"syscall"
@@ -16,7 +18,10 @@ const (
 	headerTimeout = 30 * time.Second
 	pingAfter     = 10 * time.Second
 	pingTimeout   = 5 * time.Second
+	maxAnswer     = 256 << 20 // bytes of one answer that is no watch
 )
+
+var errTooLarge = errors.New("answer is larger than 256 MiB")
 
 // NewClient returns a client for the API server of access. It has connections
 // of its own: CloseIdleConnections ends what is left of it. It follows no
@@ -64,7 +69,25 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 		r = r.Clone(r.Context())
 		r.Header.Set("Authorization", "Bearer "+b.token)
 	}
-	return b.next.RoundTrip(r)
+	resp, err := b.next.RoundTrip(r)
+	if err == nil && r.URL.Query().Get("watch") == "" {
+		resp.Body = &limited{resp.Body, maxAnswer}
+	}
+	return resp, err
+}
+
+// limited ends an answer that does not end.
+type limited struct {
+	io.ReadCloser
+	left int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if l.left -= int64(n); l.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
 }
 
 // CloseIdleConnections lets http.Client reach the transport.
