@@ -44,5 +44,8 @@ func refusalText(nack bool, message string) string {
 	case message == "":
 		return "refused without a reason"
 	}
-	return clip(message)
+	return clip(message, maxRefusal)
 }
+
+// maxRefusal bounds, in bytes, what of a NACK's text is searched for names.
+const maxRefusal = 64 << 10

@@ -70,7 +70,7 @@ func (st *stream) take(r *request) error {
 	}
 	if len(o.refused) > 0 || r.refused != "" && !o.stale {
 		st.server.metrics.nacks.WithLabelValues(typeLabel(r.url)).Inc()
-		st.server.log.Warn("proxy refused resources", "proxy", st.node.id, "type_url", r.url, "nonce", r.nonce, "resources", o.refused, "err", clip(r.refused))
+		st.server.log.Warn("proxy refused resources", "proxy", st.node.id, "type_url", r.url, "nonce", r.nonce, "resources", o.refused, "err", clip(r.refused, maxShown))
 	}
 	return nil
 }
@@ -155,9 +155,10 @@ func typeLabel(url string) string {
 	return t.String()
 }
 
-// clip bounds what a client's words may take up in a log or status.
-func clip(s string) string {
-	const most = 2048
+// maxShown bounds, in bytes, what a client's words take up in a log or status.
+const maxShown = 2048
+
+func clip(s string, most int) string {
 	if len(s) > most {
 		return s[:most] + "..."
 	}

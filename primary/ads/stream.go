@@ -53,9 +53,9 @@ func (s *Server) serve(w wire) error {
 	if !s.enter() {
 		return errDraining
 	}
-	defer s.served.Done()
 	st := &stream{server: s, wire: w, since: time.Now(), ending: make(chan error, 1)}
 	go func() {
+		defer s.served.Done()
 		defer s.recovered(st)
 		st.end(st.run())
 	}()

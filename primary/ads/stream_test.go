@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/isthmus-mesh/isthmus/internal/meshtest"
 	"github.com/isthmus-mesh/isthmus/primary/ads"
@@ -184,4 +187,38 @@ func TestInvalidServiceIsLeftOut(t *testing.T) {
 	if got := b.Problems(); len(got) != 2 {
 		t.Errorf("problems: %v", got)
 	}
+}
+
+// Streams leave nothing behind: no goroutine, no member, no group.
+func TestStreamsLeaveNothing(t *testing.T) {
+	b := start(t, nil)
+	b.Update(meshtest.Snapshot(t, twoClusters))
+	warm := newClient(t, b, web(), false)
+	warm.connect()
+	warm.reaches(settled(meshtest.Snapshot(t, twoClusters), web()))
+	warm.disconnect()
+	eventually(t, "nobody connected", func() bool { return len(b.Proxies()) == 0 })
+	before := runtime.NumGoroutine()
+	conn, err := grpc.NewClient(b.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		ctx, cancel := context.WithCancel(web().context(context.Background()))
+		s, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds, Node: web().node()}); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			if _, err := s.Recv(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+	}
+	conn.Close()
+	eventually(t, "goroutines are back", func() bool { return runtime.NumGoroutine() <= before && len(b.Proxies()) == 0 })
 }

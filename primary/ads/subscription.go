@@ -250,7 +250,7 @@ func (s *subscription) answer(message string) (refused []string) {
 		switch {
 		case s.has[it.name] != it.version: // unsubscribed from meanwhile
 		case bad[it.name]:
-			s.refused[it.name] = refusal{Version: it.version, Err: message, good: it.before}
+			s.refused[it.name] = refusal{Version: it.version, Err: clip(message, maxShown), good: it.before}
 			refused = append(refused, it.name)
 		default:
 			delete(s.refused, it.name)
