@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -18,6 +19,7 @@ type app struct {
 
 func newBookinfoCommand(name, short string, getenv func(string) string, register service) *cobra.Command {
 	var addr, version string
+	var linger time.Duration
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: short,
@@ -31,13 +33,17 @@ func newBookinfoCommand(name, short string, getenv func(string) string, register
 			if err != nil {
 				return err
 			}
-			return serveHTTP(cmd.Context(), l, newBookinfo(s, getenv, register))
+			return serveHTTP(cmd.Context(), l, newBookinfo(s, getenv, register), linger)
 		},
 	}
 	cmd.Flags().StringVar(&addr, "listen", ":9080", "address to serve on")
 	cmd.Flags().StringVar(&version, "version", "", "v1, v2 or v3; default $SERVICE_VERSION")
+	cmd.Flags().DurationVar(&linger, "linger", defaultLinger, "go on serving for so long after the signal to end")
 	return cmd
 }
+
+// defaultLinger is how long callers may take to learn that a pod is ending.
+const defaultLinger = 3 * time.Second
 
 func newBookinfo(s self, getenv func(string) string, register service) http.Handler {
 	mux := http.NewServeMux()

@@ -15,7 +15,10 @@ import (
 )
 
 // echoOptions are the addresses of the echo server; an empty one is not served.
-type echoOptions struct{ http, tcp, banner, grpc string }
+type echoOptions struct {
+	http, tcp, banner, grpc string
+	linger                  time.Duration
+}
 
 func newEchoCommand(getenv func(string) string) *cobra.Command {
 	var opts echoOptions
@@ -31,6 +34,7 @@ func newEchoCommand(getenv func(string) string) *cobra.Command {
 	cmd.Flags().StringVar(&opts.tcp, "tcp", ":9090", "address for TCP: the client speaks first, each line comes back")
 	cmd.Flags().StringVar(&opts.banner, "banner", ":9091", "address for TCP: the server speaks first")
 	cmd.Flags().StringVar(&opts.grpc, "grpc", ":7070", "address for gRPC health alone")
+	cmd.Flags().DurationVar(&opts.linger, "linger", defaultLinger, "go on serving HTTP for so long after the signal to end")
 	return cmd
 }
 
@@ -47,10 +51,10 @@ func runEcho(ctx context.Context, opts echoOptions, s self) error {
 		return err
 	}
 	for _, err := range []error{
-		start(opts.http, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, echoHandler(s)) }),
+		start(opts.http, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, echoHandler(s), opts.linger) }),
 		start(opts.tcp, func(ctx context.Context, l net.Listener) error { return serveTCP(ctx, l, s, false) }),
 		start(opts.banner, func(ctx context.Context, l net.Listener) error { return serveTCP(ctx, l, s, true) }),
-		start(opts.grpc, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, echoHandler(s)) }),
+		start(opts.grpc, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, echoHandler(s), opts.linger) }),
 	} {
 		if err != nil {
 			group.Go(func() error { return err })

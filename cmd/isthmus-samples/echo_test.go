@@ -37,7 +37,7 @@ func serveForTest(t *testing.T, serve func(context.Context, net.Listener) error)
 
 // The client understands what the echo server says over every protocol.
 func TestClientAndEcho(t *testing.T) {
-	httpAddr := serveForTest(t, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, echoHandler(testSelf)) })
+	httpAddr := serveForTest(t, func(ctx context.Context, l net.Listener) error { return serveHTTP(ctx, l, echoHandler(testSelf), 0) })
 	tcpAddr := serveForTest(t, func(ctx context.Context, l net.Listener) error { return serveTCP(ctx, l, testSelf, false) })
 	bannerAddr := serveForTest(t, func(ctx context.Context, l net.Listener) error { return serveTCP(ctx, l, testSelf, true) })
 
@@ -86,5 +86,28 @@ func TestTCPEchoes(t *testing.T) {
 	}
 	if string(got) != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Requests that come after the signal to end are answered for a while.
+func TestServerLingers(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := listen(ctx, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- serveHTTP(ctx, l, echoHandler(testSelf), time.Second) }()
+	cancel()
+	var records []load.Record
+	opts := load.Options{URL: "http://" + l.Addr().String(), Rate: 100, Count: 5, NewConnections: true}
+	if err := load.Run(t.Context(), opts, func(r load.Record) { records = append(records, r) }); err != nil {
+		t.Fatal(err)
+	}
+	if s := load.Summarize(records); s.OK != 5 {
+		t.Errorf("%+v", s)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -13,9 +13,10 @@ import (
 // shutdownGrace is how long open requests may take after the signal to end.
 const shutdownGrace = 10 * time.Second
 
-// serveHTTP serves handler, HTTP/1.1 and HTTP/2 without TLS, until ctx ends, and
-// lets open requests end.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
+// serveHTTP serves handler, HTTP/1.1 and HTTP/2 without TLS, until ctx ends, goes on
+// for linger, since it takes a moment until nobody sends requests any more, and lets open
+// requests end.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, linger time.Duration) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -27,6 +28,7 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error 
 		return err
 	case <-ctx.Done():
 	}
+	pause(context.WithoutCancel(ctx), linger)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	err := srv.Shutdown(stop)

@@ -8,10 +8,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	klog.SetLogger(logr.Discard()) // what client-go cannot return it would print over our own lines
 	streams := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	code := run(ctx, os.Args[1:], streams)
 	stop()

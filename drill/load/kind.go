@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -24,10 +25,19 @@ const (
 // errAnswer marks an answer that is not what was asked for.
 var errAnswer = errors.New("unexpected answer")
 
+// statusError is a bad HTTP status with the beginning of its body.
+type statusError struct {
+	code int
+	text string
+}
+
+func (e statusError) Error() string { return fmt.Sprintf("status %d: %s", e.code, e.text) }
+
 // KindOf sorts an error into one of the kinds; nil gives "".
 func KindOf(err error) string {
 	var dns *net.DNSError
 	var rpc grpcError
+	var bad statusError
 	var timeout interface{ Timeout() bool }
 	switch {
 	case err == nil:
@@ -38,6 +48,8 @@ func KindOf(err error) string {
 		return KindDNS
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return KindTimeout
+	case errors.As(err, &bad):
+		return fmt.Sprintf("status-%d", bad.code)
 	case errors.As(err, &rpc):
 		return rpc.kind()
 	case errors.Is(err, syscall.ECONNREFUSED):

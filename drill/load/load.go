@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -114,8 +113,6 @@ func (g *generator) ask(ctx context.Context, n int) {
 	r := Record{N: n, Start: start, Millis: millis(time.Since(start)), Status: status, Kind: KindOf(err), Answer: answer}
 	if err != nil {
 		r.Message = err.Error()
-	} else if status >= 400 {
-		r.Kind = fmt.Sprintf("status-%d", status)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -74,11 +74,21 @@ func (t *httpTarget) ask(ctx context.Context) (Answer, int, error) {
 	}
 	defer res.Body.Close()
 	answer := answerOf(res.Header)
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+	start, err := io.ReadAll(io.LimitReader(res.Body, maxErrorText))
+	if err == nil {
+		_, err = io.Copy(io.Discard, res.Body)
+	}
+	if err != nil {
 		return answer, res.StatusCode, fmt.Errorf("read answer: %w", err)
+	}
+	if res.StatusCode >= 400 {
+		return answer, res.StatusCode, statusError{res.StatusCode, strings.TrimSpace(string(start))}
 	}
 	return answer, res.StatusCode, nil
 }
+
+// maxErrorText is how much of a bad answer's body is kept, in bytes.
+const maxErrorText = 200
 
 func (t *httpTarget) close() { t.client.CloseIdleConnections() }
 

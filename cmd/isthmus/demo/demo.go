@@ -43,6 +43,7 @@ type Step struct {
 type Report struct {
 	Steps   []Step       `json:"steps"`
 	Path    Path         `json:"path"`
+	Page    Page         `json:"page"`
 	Drill   drill.Result `json:"drill"`
 	Seconds float64      `json:"seconds"`
 	Verdict string       `json:"verdict"` // drill.Pass or drill.Fail
@@ -80,6 +81,7 @@ func (r *run) all(ctx context.Context) error {
 		{"deploy Bookinfo with sidecars in both", r.deploy},
 		{fmt.Sprintf("export reviews and ratings from both, details from %s only", west), r.export},
 		{fmt.Sprintf("follow one request from %s to %s", east, west), r.follow},
+		{fmt.Sprintf("ask for a page in %s, whose parts come from both", east), r.page},
 		{fmt.Sprintf("drill: lose the reviews of %s under load", east), r.drill},
 	}
 	for _, step := range steps {

@@ -14,6 +14,7 @@ import (
 func (r Report) Print(w io.Writer) error {
 	fmt.Fprintln(w)
 	r.Path.print(w)
+	r.Page.print(w)
 	fmt.Fprintln(w)
 	if err := PrintDrill(w, r.Drill); err != nil {
 		return err
@@ -42,6 +43,18 @@ func (p Path) print(w io.Writer) {
 	for _, problem := range p.Problems {
 		fmt.Fprintf(w, "  PROBLEM: %s\n", problem)
 	}
+}
+
+func (p Page) print(w io.Writer) {
+	if p.URL == "" {
+		return
+	}
+	fmt.Fprintf(w, "One page: productpage in %s (called by %s) took details %s from %s and reviews %s from %s",
+		p.Page.Cluster, cmp.Or(p.Page.Caller.ID, "nobody known"), p.Details.Version, p.Details.Cluster, p.Reviews.Version, p.Reviews.Cluster)
+	if p.Ratings.Pod != "" {
+		fmt.Fprintf(w, ", which took ratings from %s", p.Ratings.Cluster)
+	}
+	fmt.Fprintln(w)
 }
 
 // PrintDrill writes the table of one drill and its verdict.
