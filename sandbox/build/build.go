@@ -34,7 +34,7 @@ func Kube() Program {
 	const v = "k8s.io/component-base/version."
 	return Program{
 		Name: "isthmus-kube", Module: "sandbox/kube", Package: ".",
-		LDFlags: []string{"-X", v + "gitVersion=" + KubeVersion, "-X", v + "gitMajor=1", "-X", v + "gitMinor=36"},
+		LDFlags: []string{"-X", v + "gitVersion=" + KubeVersion, "-X", v + "gitMajor=1", "-X", v + "gitMinor=36", "-X", v + "gitTreeState=clean"},
 		Sources: []string{"sandbox/kube"},
 	}
 }
@@ -46,7 +46,10 @@ func CoreDNS() Program {
 
 // Launcher holds the namespaces of a sandbox.
 func Launcher() Program {
-	return Program{Name: "isthmus-sandboxd", Module: ".", Package: "./sandbox/sandboxd", Sources: []string{"sandbox"}}
+	return Program{
+		Name: "isthmus-sandboxd", Module: ".", Package: "./cmd/isthmus-sandboxd",
+		Sources: []string{"cmd/isthmus-sandboxd", "sandbox/launcher", "sandbox/container", "sandbox/plan"},
+	}
 }
 
 // Sandbox is all that a sandbox needs.
@@ -90,14 +93,17 @@ func Ensure(ctx context.Context, root string, p Program) (string, error) {
 func (p Program) build(ctx context.Context, root, out string) error {
 	started := time.Now()
 	flags := strings.Join(append([]string{"-s", "-w"}, p.LDFlags...), " ")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", out, p.Package)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", out+".new", p.Package)
 	cmd.Dir = filepath.Join(root, p.Module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", p.Name, err, text)
 	}
 	// An edit made while the compiler ran must count as newer.
-	return os.Chtimes(out, started, started)
+	if err := os.Chtimes(out+".new", started, started); err != nil {
+		return err
+	}
+	return os.Rename(out+".new", out)
 }
 
 // fresh reports whether out is newer than every file in sources.
