@@ -14,6 +14,7 @@ const (
 	recordHandshake = 0x16 // TLS record type (RFC 8446 §5.1)
 	clientHelloType = 0x01
 	recordHeader    = 5
+	maxRecord       = 1<<14 + 256 // RFC 8446 §5.2
 )
 
 var errSeen = errors.New("seen")
@@ -40,73 +41,32 @@ func clientHello(head []byte) (res Result, done bool) {
 // helloComplete reports whether head holds all records of its first handshake
 // message; ok is false when it is no ClientHello within the limits.
 func helloComplete(head []byte) (complete, ok bool) {
-	var need, have int
-	for rest := head; ; {
-		if len(rest) < recordHeader {
-			return false, plausible(rest, have)
-		}
+	var start []byte // of the message: its type and length
+	var have int
+	for rest := head; len(rest) >= recordHeader; {
 		size := int(rest[3])<<8 | int(rest[4])
-		if rest[0] != recordHandshake || rest[1] != 3 || size == 0 || size > 1<<14+256 {
+		if rest[0] != recordHandshake || rest[1] != 3 || size == 0 || size > maxRecord {
 			return false, false
 		}
 		body := rest[recordHeader:]
-		if have == 0 && need == 0 && len(body) >= 4 {
-			if body[0] != clientHelloType {
-				return false, false
-			}
-			need = 4 + (int(body[1])<<16 | int(body[2])<<8 | int(body[3]))
+		got := body[:min(size, len(body))]
+		start = append(start, got[:min(len(got), 4-len(start))]...)
+		have += len(got)
+		if len(start) > 0 && start[0] != clientHelloType {
+			return false, false
+		}
+		if len(start) == 4 {
+			need := 4 + (int(start[1])<<16 | int(start[2])<<8 | int(start[3]))
 			if need > maxClientHello {
 				return false, false
 			}
-		}
-		if len(body) < size {
-			return false, true
-		}
-		have += size
-		if need == 0 && have < 4 { // the message's header is split over records
-			return splitHeader(head)
-		}
-		if have >= need {
-			return true, true
-		}
-		rest = body[size:]
-	}
-}
-
-// splitHeader is for the rare client whose first record has under four bytes.
-func splitHeader(head []byte) (complete, ok bool) {
-	var message []byte
-	for rest := head; ; {
-		if len(rest) < recordHeader {
-			return false, plausible(rest, 1)
-		}
-		size := int(rest[3])<<8 | int(rest[4])
-		if rest[0] != recordHandshake || rest[1] != 3 || size == 0 || size > 1<<14+256 {
-			return false, false
-		}
-		body := rest[recordHeader:]
-		if len(body) < size {
-			return false, true
-		}
-		message = append(message, body[:size]...)
-		if message[0] != clientHelloType {
-			return false, false
-		}
-		if len(message) >= 4 {
-			need := 4 + (int(message[1])<<16 | int(message[2])<<8 | int(message[3]))
-			if need > maxClientHello {
-				return false, false
-			}
-			if len(message) >= need {
+			if have >= need && len(body) >= size {
 				return true, true
 			}
 		}
-		rest = body[size:]
+		rest = body[len(got):]
 	}
-}
-
-func plausible(rest []byte, _ int) bool {
-	return len(rest) == 0 || rest[0] == recordHandshake && (len(rest) < 2 || rest[1] == 3)
+	return false, true
 }
 
 // parseHello lets crypto/tls read the message: one parser less to get wrong.
