@@ -53,6 +53,9 @@ func start(t testing.TB, at *netnstest.Namespace, args ...string) *process {
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		<-p.end
+		if strings.Contains(p.log.String(), "DATA RACE") {
+			t.Error("a data race")
+		}
 		if t.Failed() {
 			t.Logf("%s said:\n%s", strings.Join(args, " "), p.log)
 		}

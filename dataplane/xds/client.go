@@ -161,8 +161,16 @@ func (c *Client) setConnected(connected bool, err error) {
 	c.metrics.setConnected(connected)
 }
 
-// accept takes resp in and returns what was refused of it.
+// accept takes in what the control plane sent, and returns what was refused of it.
 func (c *Client) accept(resp *discoveryv3.DeltaDiscoveryResponse) []Refusal {
+	c.mu.Lock()
+	c.status.LastGood = false
+	c.mu.Unlock()
+	return c.take(resp)
+}
+
+// take takes resp in, wherever it comes from.
+func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) []Refusal {
 	typeURL, now := resp.GetTypeUrl(), time.Now()
 	ch := read(resp, c.held.wants(typeURL), c.opts.Applier.Check, now)
 	c.mu.Lock()
@@ -177,7 +185,6 @@ func (c *Client) accept(resp *discoveryv3.DeltaDiscoveryResponse) []Refusal {
 	for _, r := range refused {
 		t.refused[r.Name] = r
 	}
-	c.status.LastGood = false
 	c.dirty = true
 	c.metrics.count(typeURL, len(ch.set), len(refused), len(t.refused))
 	return refused
@@ -192,7 +199,7 @@ func (c *Client) try(typeURL string, ch change, now time.Time) []Refusal {
 		defer func() { c.mu.Lock(); c.held.prune(of); c.mu.Unlock() }()
 	}
 	c.mu.Unlock()
-	err := c.apply(map[string]bool{typeURL: true, referred(typeURL): true}, now)
+	err := c.apply(touch(typeURL, ch), now)
 	if err == nil {
 		return nil
 	}
@@ -238,7 +245,7 @@ func (c *Client) rewarm() {
 }
 
 // apply hands the visible state over. On an error nothing has changed.
-func (c *Client) apply(changed map[string]bool, now time.Time) error {
+func (c *Client) apply(changed touched, now time.Time) error {
 	c.mu.Lock()
 	state, retry := c.held.visible(c.shown, changed, now, c.opts.Patience)
 	complete := c.held.complete()

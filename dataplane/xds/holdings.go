@@ -159,10 +159,14 @@ func (h *holdings) complete() bool {
 	return true
 }
 
-func messages(held map[string]Resource) map[string]proto.Message {
-	out := make(map[string]proto.Message, len(held))
-	for name, r := range held {
-		out[name] = r.Message
+// messages returns what is held, but for named resources that nothing refers to
+// any more and that prune has yet to drop.
+func (t *table) messages(named bool) map[string]proto.Message {
+	out := make(map[string]proto.Message, len(t.held))
+	for name, r := range t.held {
+		if !named || t.wanted[name] > 0 {
+			out[name] = r.Message
+		}
 	}
 	return out
 }

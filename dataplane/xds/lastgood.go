@@ -199,14 +199,14 @@ func (c *Client) loadLastGood() bool {
 		}
 		return false
 	}
-	for _, r := range responses {
-		if _, ok := c.held.tables[r.GetTypeUrl()]; ok {
-			c.accept(r)
-		}
-	}
 	c.mu.Lock()
 	c.status.LastGood = true
 	c.mu.Unlock()
+	for _, r := range responses {
+		if _, ok := c.held.tables[r.GetTypeUrl()]; ok {
+			c.take(r)
+		}
+	}
 	c.dirty = false
 	c.log.Info("control plane not reached, last good configuration in use")
 	return true

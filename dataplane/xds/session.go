@@ -41,16 +41,28 @@ func (c *Client) session(ctx context.Context) error {
 	go receive(ctx, stream, responses, ended)
 	err = s.serve(ctx, responses, ended)
 	if errors.Is(err, io.EOF) { // sending says only that the stream ended; receiving says why
-		select {
-		case why := <-ended:
-			err = cmp.Or(why, err)
-		case <-time.After(time.Second):
-		}
+		err = cmp.Or(reasonOf(responses, ended), err)
 	}
 	cancel()
 	for range ended { //nolint:revive // until it is closed
 	}
 	return err
+}
+
+// reasonOf passes over what still comes in and returns why the stream ended, or
+// nil where that takes more than a second.
+func reasonOf(responses <-chan *discoveryv3.DeltaDiscoveryResponse, ended <-chan error) error {
+	timeout := time.NewTimer(time.Second)
+	defer timeout.Stop()
+	for {
+		select {
+		case <-responses:
+		case err := <-ended:
+			return err
+		case <-timeout.C:
+			return nil
+		}
+	}
 }
 
 // receive hands over responses until the stream ends, then reports why.

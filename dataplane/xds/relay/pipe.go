@@ -81,7 +81,7 @@ func (p *pipe) through(ctx context.Context, up discoveryv3.AggregatedDiscoverySe
 		case err := <-p.failed:
 			return err
 		case err := <-failed:
-			return fmt.Errorf("control plane: %w", err)
+			return fmt.Errorf("control plane: %v", err) //nolint:errorlint // its EOF is not Envoy's
 		case <-patience.C:
 			if !p.answered {
 				return errSilent
@@ -110,7 +110,7 @@ func (p *pipe) through(ctx context.Context, up discoveryv3.AggregatedDiscoverySe
 func (p *pipe) up(up discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, r *discoveryv3.DeltaDiscoveryRequest) error {
 	p.note(r)
 	if err := up.Send(r); err != nil {
-		return fmt.Errorf("control plane: %w", err)
+		return fmt.Errorf("control plane: %v", err) //nolint:errorlint // its EOF is not Envoy's
 	}
 	return nil
 }
