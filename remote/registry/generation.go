@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 type generation struct {
 	m       *member
 	cluster Cluster
+	prober  *http.Client // of its own: a watch keeps its connection, dead or not
 	reader  Reader
 	reading bool  // the reader runs; member.run's
 	lastErr error // of the last probe; member.run's
@@ -35,7 +37,11 @@ func newGeneration(m *member, access Access) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &generation{m: m, cluster: Cluster{Name: m.name, Server: access.Server, Client: client}}, nil
+	prober, err := NewClient(access, m.r.opts.AllowServers)
+	if err != nil {
+		return nil, err
+	}
+	return &generation{m: m, cluster: Cluster{Name: m.name, Server: access.Server, Client: client}, prober: prober}, nil
 }
 
 // start probes after delay, until stop.
@@ -43,9 +49,14 @@ func (g *generation) start(ctx context.Context, delay time.Duration) {
 	g.ctx, g.cancel = context.WithCancel(ctx)
 	g.wg.Go(func() {
 		for pause(g.ctx, delay) {
-			id, err := probe(g.ctx, g.cluster.Client, g.cluster.Server)
+			id, err := probe(g.ctx, g.prober, g.cluster.Server)
 			g.tell(finding{gen: g, at: time.Now(), identity: id, err: err})
-			delay = probeEvery - probeEvery/8 + jitter(probeEvery/4)
+			delay = probeEvery
+			if err != nil {
+				g.prober.CloseIdleConnections()
+				delay = probeAgain
+			}
+			delay += jitter(delay / 4)
 		}
 	})
 }
@@ -77,6 +88,7 @@ func (g *generation) stop() {
 	g.cancel()
 	g.wg.Wait()
 	g.cluster.Client.CloseIdleConnections()
+	g.prober.CloseIdleConnections()
 }
 
 // syncedChan is closed when the reader has synced; nil before it runs.

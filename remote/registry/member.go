@@ -118,6 +118,7 @@ func (m *member) learn(ctx context.Context, f finding) {
 		m.gaveUp(f)
 		return
 	}
+	failedBefore := f.gen.lastErr != nil
 	f.gen.lastErr = f.err
 	if f.err != nil {
 		if f.gen == m.active || m.active == nil {
@@ -136,9 +137,10 @@ func (m *member) learn(ctx context.Context, f finding) {
 		f.gen.read()
 	}
 	recovered := m.answered(f.at)
-	if recovered && f.gen == m.active && m.pending == nil {
-		m.r.opts.Log.Info("cluster is reachable again", "cluster", m.name)
-		m.begin(ctx, jitter(time.Second))
+	if f.gen == m.active && m.pending == nil && (recovered || failedBefore && m.active.reader.Trouble() != "") {
+		// Its watches may wait for long before they try again.
+		m.r.opts.Log.Info("cluster answers again", "cluster", m.name)
+		m.begin(ctx, jitter(500*time.Millisecond))
 	}
 }
 

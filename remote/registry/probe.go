@@ -11,10 +11,12 @@ import (
 	"time"
 )
 
-// How reachability is proved: a small read every probeEvery, and a cluster is
-// reachable if one was answered in the last reachableFor.
+// How reachability is proved: a small read every probeEvery, sooner after one
+// that was not answered. A cluster is reachable if one was in the last
+// reachableFor.
 const (
 	probeEvery   = 2 * time.Second
+	probeAgain   = 500 * time.Millisecond
 	probeTimeout = 3 * time.Second
 	reachableFor = 10 * time.Second
 )
