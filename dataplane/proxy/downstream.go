@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -162,6 +163,12 @@ func (p *Proxy) take(conn net.Conn, name string) {
 
 // handle finds the chain of a connection and lets it serve.
 func (p *Proxy) handle(d *downstream, name string) {
+	defer func() {
+		if fault := recover(); fault != nil { // one connection must not end all others
+			p.log.Error("panic while serving a connection", "listener", name, "err", fmt.Sprint(fault), "stack", string(debug.Stack()))
+			d.abort()
+		}
+	}()
 	if !p.limits.beginShake(d.src.Addr()) {
 		p.refuse(d, "too_many_handshakes", nil)
 		return

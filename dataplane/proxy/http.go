@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -14,6 +16,9 @@ import (
 // routesTimeout bounds how long a request waits for route configuration that
 // its listener names and that has not come yet.
 const routesTimeout = 5 * time.Second
+
+// maxStale bounds how many held connections one request may find closed.
+const maxStale = 3
 
 // handler is the connection manager of a chain.
 type handler struct {
@@ -47,6 +52,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e := &exchange{handler: h, w: w, in: r, d: d, h2: r.ProtoMajor == 2, began: time.Now(), flags: "-"}
 	defer e.report()
+	defer e.caught()
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	if status, reason := e.clean(); status != 0 {
 		e.reply(status, reason)
@@ -57,6 +63,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.serve(route)
+}
+
+// caught ends the exchange after a fault of our own, and says so in the log.
+func (e *exchange) caught() {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	if fault != http.ErrAbortHandler {
+		e.chain.proxy.log.Error("panic while serving a request", "listener", e.chain.listener, "err", fmt.Sprint(fault), "stack", string(debug.Stack()))
+		e.flags, e.code = "-", http.StatusInternalServerError
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // route finds the request's route; it has answered where there is none.
@@ -130,7 +149,7 @@ func (e *exchange) serve(route *config.Route) {
 		ctx, cancel = context.WithTimeout(ctx, route.Timeout)
 		defer cancel()
 	}
-	body := newReplay(e.in, route.Retry.Attempts > 0)
+	body := newReplay(e.in)
 	defer body.stop()
 	got, attempts, err := e.attempts(ctx, route, body)
 	if err != nil {
@@ -154,6 +173,7 @@ func (e *exchange) attempts(ctx context.Context, route *config.Route, body *repl
 		}
 	}()
 	var last error
+	var free int
 	for n := 1; ; n++ {
 		host, err := e.pick(&tried)
 		if err != nil {
@@ -164,6 +184,12 @@ func (e *exchange) attempts(ctx context.Context, route *config.Route, body *repl
 			return got, n, nil
 		}
 		last = err
+		if free < maxStale && ctx.Err() == nil && e.stale(err) && body.rewind() {
+			free++
+			n--
+			delete(tried.Hosts, host)
+			continue
+		}
 		e.chain.proxy.log.Debug("attempt", "xds_cluster", route.Cluster, "host", host.Addr.String(), "err", err)
 		if n > route.Retry.Attempts || ctx.Err() != nil || !e.mayRetry(route.Retry, err) || !body.rewind() {
 			return nil, n, err
@@ -208,6 +234,13 @@ func (e *exchange) mayRetry(r config.Retry, err error) bool {
 	default:
 		return r.ResetBefore && idempotent(e.in) && e.upgrade == ""
 	}
+}
+
+// stale tells that a held connection had been closed by the server before the
+// request. That is nobody's failure: the host is called again, by any policy.
+func (e *exchange) stale(err error) bool {
+	reset, ok := errors.AsType[*upstream.ResetError](err)
+	return ok && reset.Reused && (reset.Unsent || reset.Refused || idempotent(e.in) && e.upgrade == "")
 }
 
 func idempotent(r *http.Request) bool {

@@ -26,11 +26,11 @@ type replay struct {
 	lost    bool // bytes were passed on that are not kept
 }
 
-func newReplay(r *http.Request, keep bool) *replay {
+func newReplay(r *http.Request) *replay {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return &replay{}
 	}
-	return &replay{source: r.Body, keeping: keep, ready: make(chan struct{})}
+	return &replay{source: r.Body, keeping: true, ready: make(chan struct{})}
 }
 
 // next returns the body for one attempt, from the beginning.

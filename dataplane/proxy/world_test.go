@@ -236,3 +236,5 @@ func mustAddr(t testing.TB, s string) netip.AddrPort {
 	must(t, err)
 	return at
 }
+
+type proxyOptions = proxy.Options

@@ -152,16 +152,23 @@ func (c *Cluster) drain() {
 	}
 }
 
+// sweep closes what is idle or over age, and forgets original destinations that
+// nobody has called for a minute. Hosts without connections cost nothing.
 func (c *Cluster) sweep(now time.Time) {
-	for _, h := range c.Hosts() {
+	var open []*Host
+	c.mu.Lock()
+	for key, h := range c.hosts {
+		switch {
+		case h.conns.Load() > 0:
+			open = append(open, h)
+		case c.cfg.Type == config.ClusterOriginalDst && h.unusedSince(now.Add(-time.Minute)):
+			delete(c.hosts, key)
+		}
+	}
+	c.mu.Unlock()
+	for _, h := range open {
 		h.sweep(now)
 	}
-	if c.cfg.Type != config.ClusterOriginalDst {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	maps.DeleteFunc(c.hosts, func(_ hostKey, h *Host) bool { return h.unusedSince(now.Add(-time.Minute)) })
 }
 
 // transportOf returns how a host with this metadata is called; nil is plaintext.

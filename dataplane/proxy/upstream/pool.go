@@ -23,7 +23,7 @@ type pool struct {
 	host      *Host
 	proto     httpProto
 	options   config.HTTPOptions
-	transport *http.Transport
+	transport func() *http.Transport // made at the first call
 
 	mu      sync.Mutex
 	conns   []*pooled
@@ -50,7 +50,7 @@ func (p *pool) init(h *Host, proto httpProto) {
 	if o := h.Cluster.cfg.HTTP; o != nil {
 		p.options = *o
 	}
-	p.transport = newTransport(proto, p.options)
+	p.transport = sync.OnceValue(func() *http.Transport { return newTransport(proto, p.options) })
 }
 
 type connKey struct{}
@@ -198,7 +198,7 @@ func (p *pool) dial(ctx context.Context) (*pooled, error) {
 	if err != nil {
 		return nil, err
 	}
-	cc, err := p.transport.NewClientConn(context.WithValue(ctx, connKey{}, conn), "http", p.host.Addr.String())
+	cc, err := p.transport().NewClientConn(context.WithValue(ctx, connKey{}, conn), "http", p.host.Addr.String())
 	if err != nil {
 		_ = conn.Close()
 		return nil, &ConnectError{Addr: p.host.Addr, Err: fmt.Errorf("begin http: %w", err)}
