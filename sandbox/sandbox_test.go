@@ -41,6 +41,7 @@ func TestSandbox(t *testing.T) {
 	t.Run("cuts", func(t *testing.T) { testCuts(t, in(t, s, "east"), in(t, s, "west")) })
 	t.Run("capture", func(t *testing.T) { testCapture(t, in(t, s, "east"), in(t, s, "west")) })
 	t.Run("control part restarts under pods", func(t *testing.T) { testRestart(t, in(t, s, "west")) })
+	t.Run("node part restarts with its pods", func(t *testing.T) { testNodeRestart(t, in(t, s, "south")) })
 	t.Run("programs can be replaced", func(t *testing.T) { testReplace(t, in(t, s, "east"), bin) })
 	t.Run("kubeconfig", func(t *testing.T) { testKubeconfig(t, s) })
 	t.Run("up again", func(t *testing.T) { testUpAgain(t, s) })
@@ -144,7 +145,7 @@ func testServices(t *testing.T, c *cluster) {
 		}
 		return nil
 	})
-	if out, _ := c.run("web", "lookup", "web"); strings.TrimSpace(out) != svc.Spec.ClusterIP {
+	if out, _ := c.run("web", "lookup", "web.default.svc.cluster.local"); strings.TrimSpace(out) != svc.Spec.ClusterIP {
 		t.Errorf("web is %q, want %s", out, svc.Spec.ClusterIP)
 	}
 	if out, code := c.run("web", "lookup", "nobody.default.svc.cluster.local"); code == 0 {
@@ -342,6 +343,31 @@ func testRestart(t *testing.T, c *cluster) {
 	}
 }
 
+func testNodeRestart(t *testing.T, c *cluster) {
+	c.start(server("anew"))
+	if err := c.sandbox.Restart(t.Context(), c.name, sandbox.Node); err != nil {
+		t.Fatal(err)
+	}
+	c.wait("the pod to run anew", func() error {
+		p, err := c.CoreV1().Pods("default").Get(t.Context(), "anew", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		// One that ended with the node is not always counted as restarted.
+		if len(p.Status.ContainerStatuses) == 0 || !p.Status.ContainerStatuses[0].Ready {
+			return fmt.Errorf("status %+v", p.Status)
+		}
+		return nil
+	})
+	c.wait("the pod to answer", func() error {
+		logs, err := c.CoreV1().Pods("default").GetLogs("anew", &corev1.PodLogOptions{}).DoRaw(t.Context())
+		if err != nil || !strings.Contains(string(logs), "serving") {
+			return fmt.Errorf("logs %q: %w", logs, err)
+		}
+		return nil
+	})
+}
+
 func testReplace(t *testing.T, c *cluster, bin string) {
 	buildProbe(t, bin, "two")
 	c.start(server("renewed"))
@@ -444,4 +470,3 @@ func TestUpExplains(t *testing.T) {
 		})
 	}
 }
-

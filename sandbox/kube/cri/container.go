@@ -88,7 +88,8 @@ func (s *Server) start(c *container) error {
 	defer errorRead.Close()
 	cmd := exec.Command(filepath.Join(s.opts.Bin, "isthmus-sandboxd"), "container")
 	cmd.Env = []string{}
-	cmd.Stdout, cmd.Stderr = c.log.stream("stdout"), c.log.stream("stderr")
+	stdout, stderr := c.log.stream("stdout"), c.log.stream("stderr")
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.ExtraFiles = []*os.File{specRead, errorWrite}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Setsid: true}
 	err = c.sandbox.ns.in(cmd.Start)
@@ -100,7 +101,12 @@ func (s *Server) start(c *container) error {
 	c.mu.Lock()
 	c.process, c.started = cmd.Process, time.Now()
 	c.mu.Unlock()
-	go c.wait(cmd, spec.Root)
+	go func() {
+		err := cmd.Wait()
+		stdout.flush()
+		stderr.flush()
+		c.ended(cmd.ProcessState, err, spec.Root)
+	}()
 	if err := json.NewEncoder(specWrite).Encode(spec); err != nil {
 		return fmt.Errorf("start container: %w", err)
 	}
@@ -114,13 +120,11 @@ func (s *Server) start(c *container) error {
 	return nil
 }
 
-// wait records how the program ended. Output that it leaves open, by a child
-// that survived, cannot be: the kernel ends its PID namespace.
-func (c *container) wait(cmd *exec.Cmd, root string) {
-	err := cmd.Wait()
+// ended records how the program ended.
+func (c *container) ended(state *os.ProcessState, err error, root string) {
 	c.mu.Lock()
 	c.finished = time.Now()
-	c.exitCode = exitCode(cmd.ProcessState)
+	c.exitCode = exitCode(state)
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		c.message = err.Error()
 	}

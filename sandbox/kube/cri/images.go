@@ -46,7 +46,7 @@ func (s *Server) lookUp(ref string) (*image, error) {
 		return nil, fmt.Errorf("the sandbox has no registry and cannot pull %q: it runs %s, and the program bin/NAME as isthmus-mesh/NAME", ref, names())
 	}
 	path := filepath.Join(s.opts.Bin, program)
-	if info, err := os.Stat(path); err != nil || info.Mode()&0o111 == 0 {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 		return nil, fmt.Errorf("the program of image %q, bin/%s, is not built: run `make build`", ref, program)
 	}
 	return &image{repository: repository, program: path, entrypoint: []string{"/" + name}}, nil

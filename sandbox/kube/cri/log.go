@@ -3,7 +3,6 @@ package cri
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -58,7 +57,7 @@ func (l *logFile) write(stream, tag string, line []byte) error {
 }
 
 // stream returns a writer for stdout or stderr, used by one goroutine.
-func (l *logFile) stream(name string) io.Writer { return &logStream{log: l, name: name} }
+func (l *logFile) stream(name string) *logStream { return &logStream{log: l, name: name} }
 
 type logStream struct {
 	log  *logFile
@@ -80,5 +79,13 @@ func (s *logStream) Write(p []byte) (int, error) {
 		// A full disk must not stop the program.
 		_ = s.log.write(s.name, tag, line)
 		s.rest = append(s.rest[:0], rest...)
+	}
+}
+
+// flush writes what the program left without a line's end.
+func (s *logStream) flush() {
+	if len(s.rest) > 0 {
+		_ = s.log.write(s.name, "F", s.rest)
+		s.rest = nil
 	}
 }
