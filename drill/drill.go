@@ -25,6 +25,9 @@ type Scenario struct {
 	Restore func(ctx context.Context) error
 	// Noticed, if set, waits until the mesh itself says what is broken.
 	Noticed func(ctx context.Context) error
+	// Healed, if set, waits until the mesh itself says, after the restore, that all
+	// is well again.
+	Healed func(ctx context.Context) error
 }
 
 // Options configures Run.
@@ -50,6 +53,8 @@ type Result struct {
 	// NoticedSeconds is from the break until the mesh said so; null where the scenario
 	// does not ask or it never did.
 	NoticedSeconds *float64 `json:"noticedSeconds,omitempty"`
+	// HealedSeconds is from the restore until the mesh said that all is well.
+	HealedSeconds *float64 `json:"healedSeconds,omitempty"`
 }
 
 // firstAnswerPatience bounds the wait for the first good answer.
@@ -94,9 +99,9 @@ func (o Options) withDefaults() Options {
 
 // runner is one drill under way.
 type runner struct {
-	opts    Options
-	marks   Marks
-	noticed *float64
+	opts            Options
+	marks           Marks
+	noticed, healed *float64
 
 	mu      sync.Mutex
 	records []load.Record // guarded by mu
@@ -186,18 +191,35 @@ func (r *runner) restoreAfterAll(ctx context.Context, err error) error {
 // hold stays broken for Hold, and until the mesh has noticed where the scenario asks.
 func (r *runner) hold(ctx context.Context) error {
 	r.opts.Progress(fmt.Sprintf("measure for %s", r.opts.Hold))
-	if notice := r.opts.Scenario.Noticed; notice != nil {
-		limited, cancel := context.WithTimeout(ctx, max(r.opts.Hold, time.Minute))
-		defer cancel()
-		if err := notice(limited); err == nil {
-			s := seconds(time.Since(r.marks.Broken))
-			r.noticed = &s
-			r.opts.Progress(fmt.Sprintf("the mesh noticed after %.1f s", s))
-		} else if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	if err := r.ask(ctx, r.opts.Scenario.Noticed, r.marks.Broken, "the mesh noticed", &r.noticed); err != nil {
+		return err
 	}
 	return pause(ctx, time.Until(r.marks.Broken.Add(r.opts.Hold)))
+}
+
+// meshPatience is how long the mesh may take to notice a break or its end.
+const meshPatience = time.Minute
+
+// ask waits for what the mesh itself says, and how long after since it did. That it
+// says nothing is no error here: the verdict tells.
+func (r *runner) ask(ctx context.Context, wait func(context.Context) error, since time.Time, what string, into **float64) error {
+	if wait == nil {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, meshPatience)
+	defer cancel()
+	err := wait(limited)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		r.opts.Progress(fmt.Sprintf("not within %s: %s (%v)", meshPatience, what, err))
+		return nil
+	}
+	s := seconds(time.Since(since))
+	*into = &s
+	r.opts.Progress(fmt.Sprintf("%s after %.1f s", what, s))
+	return nil
 }
 
 // watchReturn waits until Home answers again, FailBack at most, and then for After.
@@ -211,6 +233,9 @@ func (r *runner) watchReturn(ctx context.Context) error {
 		if err == nil {
 			r.opts.Progress(home + " answers again")
 		}
+	}
+	if err := r.ask(ctx, r.opts.Scenario.Healed, r.marks.Restored, "the mesh says that all is well", &r.healed); err != nil {
+		return err
 	}
 	if err := pause(ctx, r.opts.After); err != nil {
 		return err
@@ -272,13 +297,20 @@ func (r *runner) result() Result {
 	}
 	out := Result{
 		Scenario: r.opts.Scenario.Name, What: r.opts.Scenario.What, Marks: r.marks, Objectives: r.opts.Objectives,
-		Measured: Judge(counted, r.marks, r.opts.Objectives), NoticedSeconds: r.noticed,
+		Measured: Judge(counted, r.marks, r.opts.Objectives), NoticedSeconds: r.noticed, HealedSeconds: r.healed,
 	}
 	if r.opts.Scenario.Noticed != nil && r.noticed == nil {
-		out.Verdict = Fail
-		out.Reasons = append(out.Reasons, "the mesh never said that anything was broken")
+		out.fail("the mesh never said that anything was broken")
+	}
+	if r.opts.Scenario.Healed != nil && r.healed == nil {
+		out.fail("the mesh did not say after the restore that all is well")
 	}
 	return out
+}
+
+func (r *Result) fail(reason string) {
+	r.Verdict = Fail
+	r.Reasons = append(r.Reasons, reason)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

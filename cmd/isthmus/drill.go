@@ -40,7 +40,7 @@ func newDrillCommand(e *env) *cobra.Command {
 		Long: `Send a steady load to a service, break something, measure, restore it, and judge by objectives.
 What was broken is restored also after an interruption. The exit code is 3 when the verdict is not pass.`,
 	}
-	cmd.AddCommand(newDrillEndpointsCommand(e))
+	cmd.AddCommand(newDrillEndpointsCommand(e), newDrillGatewayCommand(e), newDrillAPIServerCommand(e))
 	return cmd
 }
 
@@ -90,6 +90,7 @@ type drillSetup struct {
 	home            string   // name of the cluster
 	away            string   // the other exporting cluster; empty where there is not exactly one
 	others          []string // all other exporting clusters
+	exported        bool     // home exports it, too
 	image           string
 	want            drill.Objectives
 }
@@ -174,9 +175,11 @@ func (f *drillFlags) setup(ctx context.Context, e *env) (*drillSetup, error) {
 		return nil, withHint(err, "isthmus export "+f.service+" --context CONTEXT, in two clusters")
 	}
 	for _, exporter := range imported.Clusters {
-		if exporter != d.home {
-			d.others = append(d.others, exporter)
+		if exporter == d.home {
+			d.exported = true
+			continue
 		}
+		d.others = append(d.others, exporter)
 	}
 	if len(d.others) == 1 {
 		d.away = d.others[0]

@@ -82,6 +82,9 @@ func PrintDrill(w io.Writer, d drill.Result) error {
 	if d.NoticedSeconds != nil {
 		fmt.Fprintf(w, "the mesh itself said so after %.2f s\n", *d.NoticedSeconds)
 	}
+	if d.HealedSeconds != nil {
+		fmt.Fprintf(w, "and %.2f s after the restore that all is well\n", *d.HealedSeconds)
+	}
 	for _, reason := range d.Reasons {
 		fmt.Fprintf(w, "not met: %s\n", reason)
 	}
