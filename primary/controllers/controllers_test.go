@@ -366,7 +366,12 @@ func TestLinks(t *testing.T) {
 	})
 	up := registry.Status{Cluster: "west", Secret: "isthmus-remote-west", Server: "https://192.0.2.9:6443", Accepted: true, Reachable: true, LastReachable: time.Now(), Synced: true, ServerVersion: "v1.36.3"}
 	r := &remotes{statuses: []registry.Status{up}}
-	links := controllers.NewLinks(l, api.SystemNamespace, "east", r, discard)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: api.SystemNamespace, Name: up.Secret}}
+	if err := l.Create(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Delete(context.Background(), secret) })
+	links := controllers.NewLinks(l, api.SystemNamespace, "east", r, nil, discard)
 	snapshot := federation.NewSnapshot(federation.Parts{Clusters: map[federation.ClusterName]*federation.Cluster{
 		"east": {Name: "east", Network: "net1", Local: true, Read: true, Reachable: true},
 		"west": {Name: "west", Network: "net1", Read: true, Reachable: true},
@@ -398,12 +403,57 @@ func TestLinks(t *testing.T) {
 		links.Update(snapshot)
 	}
 	quiet := get().ResourceVersion
-	r.set(up, registry.Status{Cluster: "marker", Secret: "isthmus-remote-marker"})
-	marker := client.ObjectKey{Namespace: api.SystemNamespace, Name: "marker"}
-	var m v1alpha1.ClusterLink
-	eventually(t, "a later look", func() bool { return l.Get(t.Context(), marker, &m) == nil && m.Status.State != "" })
-	t.Cleanup(func() { _ = l.Delete(context.Background(), &m) })
+	marker := &v1alpha1.ClusterLink{ObjectMeta: metav1.ObjectMeta{Namespace: api.SystemNamespace, Name: "marker"}, Spec: v1alpha1.ClusterLinkSpec{Cluster: "marker"}}
+	if err := l.Create(t.Context(), marker); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Delete(context.Background(), marker) })
+	eventually(t, "a later look", func() bool {
+		return l.Get(t.Context(), client.ObjectKeyFromObject(marker), marker) == nil && marker.Status.State == v1alpha1.LinkPending
+	})
 	if now := get().ResourceVersion; now != quiet {
 		t.Errorf("a quiet link was written: %s, %s", quiet, now)
 	}
+	r.set()
+	eventually(t, "the link that was made for the secret goes with it", func() bool { return get().Name == "" })
+	if err := l.Get(t.Context(), client.ObjectKeyFromObject(marker), marker); err != nil {
+		t.Errorf("the link that somebody wrote is gone: %v", err)
+	}
+}
+
+// What is wrong with an object without conditions is told by an event on it,
+// once for each new problem.
+func TestProblems(t *testing.T) {
+	l := local(t)
+	ns := env.Namespace(t)
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "web"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+	if err := l.Create(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+	problem := func(cluster, name, reason string) federation.Problem {
+		return federation.Problem{Object: federation.ObjectRef{Cluster: federation.ClusterName(cluster), Kind: "Service", Namespace: ns, Name: name}, Reason: reason, Message: strings.Repeat("long ", 400)}
+	}
+	problems := controllers.NewProblems(l, "east", discard)
+	with := func(p ...federation.Problem) *federation.Snapshot {
+		return federation.NewSnapshot(federation.Parts{Clusters: clusters(true), Problems: p})
+	}
+	problems.Update(with(problem("east", "web", "InvalidName"), problem("west", "web", "NotOurs"), problem("east", "absent", "InvalidName")))
+	run(t, problems.Run)
+	events := func() map[string]corev1.Event {
+		var list corev1.EventList
+		if err := l.Direct.List(t.Context(), &list, client.InNamespace(ns)); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]corev1.Event{}
+		for _, e := range list.Items {
+			out[e.Reason] = e
+		}
+		return out
+	}
+	eventually(t, "the event is there", func() bool { return len(events()) == 1 })
+	if e := events()["InvalidName"]; e.InvolvedObject.UID != service.UID || e.Type != corev1.EventTypeWarning {
+		t.Errorf("event %+v", e)
+	}
+	problems.Update(with(problem("east", "web", "InvalidName"), problem("east", "web", "Another")))
+	eventually(t, "a new one is told", func() bool { return len(events()) == 2 })
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,8 +30,10 @@ type Links struct {
 	remotes   Remotes
 	prober    *Prober
 	log       *slog.Logger
+	metrics   *linkMetrics
 	started   time.Time
 	poke      chan struct{}
+	missing   map[string]time.Time // clusters without a link, since when; Run's alone
 
 	mu   sync.Mutex
 	snap *federation.Snapshot
@@ -44,9 +48,19 @@ type Remotes interface {
 // linkInterval is how often the state is looked at even if nobody said that it changed.
 const linkInterval = 500 * time.Millisecond
 
+// makeAfter is how long a remote secret may be without a link before one is
+// made for it: `isthmus unlink` removes the link first.
+const makeAfter = 5 * time.Second
+
+// annotationMade is on links that were made for a secret, and go with it.
+const annotationMade = "isthmus.dev/made-for-secret"
+
 // NewLinks returns the controller. SetProber must be called before Run.
-func NewLinks(local *Local, namespace string, cluster federation.ClusterName, remotes Remotes, log *slog.Logger) *Links {
-	return &Links{local: local, namespace: namespace, cluster: cluster, remotes: remotes, log: log, started: time.Now(), poke: make(chan struct{}, 1)}
+func NewLinks(local *Local, namespace string, cluster federation.ClusterName, remotes Remotes, metrics prometheus.Registerer, log *slog.Logger) *Links {
+	return &Links{
+		local: local, namespace: namespace, cluster: cluster, remotes: remotes, metrics: newLinkMetrics(metrics), log: log,
+		started: time.Now(), poke: make(chan struct{}, 1), missing: map[string]time.Time{},
+	}
 }
 
 // SetProber gives the prober whose findings go into the status.
@@ -77,6 +91,7 @@ func (r *Links) Run(ctx context.Context) error {
 	defer stop()
 	ticker := time.NewTicker(linkInterval)
 	defer ticker.Stop()
+	defer r.metrics.keep(nil) // only the elected replica shows them
 	failing := ""
 	for {
 		if err := r.look(ctx); err != nil && ctx.Err() == nil {
@@ -112,18 +127,48 @@ func (r *Links) look(ctx context.Context) error {
 	for _, f := range r.remotes.Refusals() {
 		refused[f.Cluster] = f.Reason
 	}
-	missing := maps.Clone(statuses)
+	missing, clusters := maps.Clone(statuses), map[string]bool{}
 	for i := range list.Items {
 		link := &list.Items[i]
 		delete(missing, link.Spec.Cluster)
-		if err := r.write(ctx, link, r.facts(link, statuses[link.Spec.Cluster], refused[link.Spec.Cluster])); err != nil {
+		clusters[link.Spec.Cluster] = true
+		status := statuses[link.Spec.Cluster]
+		if status == nil && link.Annotations[annotationMade] != "" {
+			if err := r.local.Delete(ctx, link); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("delete link %s: %w", link.Name, err)
+			}
+			continue
+		}
+		if err := r.write(ctx, link, r.facts(link, status, refused[link.Spec.Cluster])); err != nil {
 			return fmt.Errorf("link %s: %w", link.Name, err)
 		}
 	}
+	r.metrics.keep(clusters)
+	return r.makeMissing(ctx, missing, time.Now())
+}
+
+// makeMissing makes a link for each remote secret that has been without one for
+// a while: somebody wrote the secret by hand.
+func (r *Links) makeMissing(ctx context.Context, missing map[string]*registry.Status, now time.Time) error {
+	maps.DeleteFunc(r.missing, func(name string, _ time.Time) bool { return missing[name] == nil })
 	for name, status := range missing {
+		since, known := r.missing[name]
+		if !known {
+			r.missing[name] = now
+		}
+		if !known || now.Sub(since) < makeAfter {
+			continue
+		}
+		var secret corev1.Secret
+		if found, err := present(r.local.Direct.Get(ctx, objectKey{Namespace: r.namespace, Name: status.Secret}, &secret)); err != nil || !found {
+			return err
+		}
 		link := &v1alpha1.ClusterLink{
-			ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: name, Labels: map[string]string{api.LabelManagedBy: api.ManagedBy}},
-			Spec:       v1alpha1.ClusterLinkSpec{Cluster: name, SecretName: status.Secret},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: r.namespace, Name: name,
+				Labels: map[string]string{api.LabelManagedBy: api.ManagedBy}, Annotations: map[string]string{annotationMade: status.Secret},
+			},
+			Spec: v1alpha1.ClusterLinkSpec{Cluster: name, SecretName: status.Secret},
 		}
 		if err := r.local.Create(ctx, link); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("make link %s: %w", name, err)
@@ -134,6 +179,7 @@ func (r *Links) look(ctx context.Context) error {
 
 func (r *Links) write(ctx context.Context, link *v1alpha1.ClusterLink, facts linkFacts) error {
 	want := linkStatus(link.Status, facts, time.Now())
+	r.metrics.set(link.Spec.Cluster, want)
 	if equality.Semantic.DeepEqual(link.Status, want) {
 		return nil
 	}

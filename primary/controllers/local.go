@@ -33,6 +33,9 @@ const FieldOwner = "isthmusd"
 type Local struct {
 	client.Client
 	Cache cache.Cache
+	// Direct reads from the API server: for single objects of kinds that are not
+	// worth a watch, or that may not be watched in every namespace.
+	Direct client.Reader
 }
 
 // Scheme returns a scheme with all kinds that the controllers use.
@@ -74,7 +77,11 @@ func NewLocal(config *rest.Config, namespace string) (*Local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
-	return &Local{Client: cl, Cache: c}, nil
+	direct, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("make client: %w", err)
+	}
+	return &Local{Client: cl, Cache: c, Direct: direct}, nil
 }
 
 // apply writes obj, which holds exactly what we own, by server-side apply. What

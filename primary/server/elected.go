@@ -59,16 +59,17 @@ func newElected(opts Options, p *parts) (*elected, error) {
 			LockConfig: resourcelock.ResourceLockConfig{Identity: opts.Identity},
 		},
 	}
-	links := controllers.NewLinks(local, opts.Namespace, opts.Cluster, p.watch, opts.Log)
+	links := controllers.NewLinks(local, opts.Namespace, opts.Cluster, p.watch, opts.Metrics, opts.Log)
 	prober := controllers.NewProber(p.identity, opts.Domain, opts.Cluster, links.Poke, opts.Log)
 	links.SetProber(prober)
 	e.controllers = map[string]controller{
-		"imports": controllers.NewImports(local, opts.Cluster, opts.Log),
-		"exports": controllers.NewExports(local, opts.Cluster, opts.Log),
-		"bundles": controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),
-		"links":   links,
-		"prober":  prober,
-		"renewal": &renewal{kube: p.kube, namespace: opts.Namespace, allowServers: opts.AllowServers, log: opts.Log},
+		"imports":  controllers.NewImports(local, opts.Cluster, opts.Log),
+		"exports":  controllers.NewExports(local, opts.Cluster, opts.Log),
+		"bundles":  controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),
+		"problems": controllers.NewProblems(local, opts.Cluster, opts.Log),
+		"links":    links,
+		"prober":   prober,
+		"renewal":  &renewal{kube: p.kube, namespace: opts.Namespace, allowServers: opts.AllowServers, log: opts.Log},
 	}
 	return e, nil
 }
