@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,10 +200,28 @@ func (c *Cluster) Scale(t *testing.T, namespace, name string, n int) {
 	c.Ready(t, namespace, metav1.FormatLabelSelector(d.Spec.Selector), n)
 }
 
+// lockedBuffer is a buffer for writers that outlive the call.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
 // Exec runs a program in a container of a pod and returns its stdout; the error
 // holds stderr.
 func (c *Cluster) Exec(ctx context.Context, namespace, pod, container string, command ...string) (string, error) {
-	var out bytes.Buffer
+	var out lockedBuffer
 	err := c.Stream(ctx, namespace, pod, container, &out, command...)
 	return out.String(), err
 }
@@ -215,7 +234,7 @@ func (c *Cluster) Stream(ctx context.Context, namespace, pod, container string, 
 	if err != nil {
 		return err
 	}
-	var errs bytes.Buffer
+	var errs lockedBuffer // a stream that is cut short goes on writing for a moment
 	if err := exec.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: w, Stderr: &errs}); err != nil {
 		return fmt.Errorf("%s: exec %s: %w: %s", c.Name, strings.Join(command, " "), err, strings.TrimSpace(errs.String()))
 	}

@@ -21,7 +21,7 @@ import (
 // Mesh is two linked clusters, driven by the programs that users have.
 type Mesh struct {
 	Dir        string // state of the sandbox and of the CLI
-	Kubeconfig string
+	Kubeconfig string // path; a context for each cluster
 	East, West *Cluster
 	bin        string
 }
@@ -33,7 +33,7 @@ func Start(ctx context.Context, dir string) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mesh{Dir: dir, Kubeconfig: filepath.Join(dir, "kubeconfig"), bin: bin}
+	m := &Mesh{Dir: dir, bin: bin}
 	for _, args := range [][]string{
 		{"sandbox", "up", "--clusters", "east,west"},
 		{"install", "east", "west"},
@@ -45,9 +45,7 @@ func Start(ctx context.Context, dir string) (*Mesh, error) {
 			if err != nil {
 				return m, err
 			}
-			if err := os.WriteFile(m.Kubeconfig, []byte(out), 0o600); err != nil {
-				return m, err
-			}
+			m.Kubeconfig = strings.TrimSpace(out)
 		}
 		if _, err := m.run(ctx, args...); err != nil {
 			return m, err

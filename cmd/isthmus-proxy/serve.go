@@ -33,7 +33,7 @@ type app struct {
 	discovery *grpc.ClientConn // for xDS
 	plane     plane
 	draining  atomic.Bool
-	drain     chan struct{} // closed by the first who asks for a drain by hand
+	quit      func() // ends the program at once
 }
 
 // A plane is one of the two data planes with what feeds it.
@@ -59,6 +59,7 @@ func serve(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Leve
 	// The parts outlive ctx by the drain.
 	lasting, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	p.quit = stop
 	group, lasting := errgroup.WithContext(lasting)
 	if err := p.start(lasting, group); err != nil {
 		stop()
@@ -188,7 +189,7 @@ func (p *app) openServers(listen func(string, int) (net.Listener, error)) ([]fun
 		return nil, err
 	}
 	opts := admin.Options{
-		Listener: adminListener, Ready: p.ready, Drain: p.drainByHand, Level: p.level,
+		Listener: adminListener, Ready: p.ready, Drain: p.drainByHand, Quit: p.quit, Level: p.level,
 		Certificates: func() any { return p.identity.Status() },
 	}
 	gatherer := prometheus.Gatherers{p.registry}

@@ -32,6 +32,7 @@ type Options struct {
 	Listeners    func() any
 	Certificates func() any     // no keys
 	Drain        func()         // starts draining and returns
+	Quit         func()         // ends the proxy and returns
 	Level        *slog.LevelVar // for /logging
 }
 
@@ -86,7 +87,8 @@ func (o Options) routes() http.Handler {
 	mux.HandleFunc("GET /clusters", page(o.Clusters))
 	mux.HandleFunc("GET /listeners", page(o.Listeners))
 	mux.HandleFunc("GET /certs", page(o.Certificates))
-	mux.HandleFunc("POST /drain", o.drain)
+	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, _ *http.Request) { start(w, "drain", o.Drain) })
+	mux.HandleFunc("POST /quitquitquit", func(w http.ResponseWriter, _ *http.Request) { start(w, "quit", o.Quit) })
 	mux.HandleFunc("GET /logging", o.showLevel)
 	mux.HandleFunc("POST /logging", o.setLevel)
 	return localOnly(mux)
@@ -137,13 +139,14 @@ func (o Options) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "LIVE")
 }
 
-func (o Options) drain(w http.ResponseWriter, _ *http.Request) {
-	if o.Drain == nil {
-		http.Error(w, "this proxy cannot drain", http.StatusNotFound)
+// start does what a page is for; nil says that this proxy cannot.
+func start(w http.ResponseWriter, what string, do func()) {
+	if do == nil {
+		http.Error(w, "this proxy cannot "+what, http.StatusNotFound)
 		return
 	}
-	o.Drain()
-	fmt.Fprintln(w, "draining")
+	fmt.Fprintln(w, what+": started")
+	do()
 }
 
 func (o Options) showLevel(w http.ResponseWriter, _ *http.Request) {

@@ -96,6 +96,7 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/clusters", "", 200, `"a"`},
 		{"GET", "/listeners", "", 404, "no such page"},
 		{"GET", "/drain", "", 405, ""},
+		{"GET", "/quitquitquit", "", 405, ""},
 		{"GET", "/logging", "", 200, "INFO"},
 		{"POST", "/logging?level=debug", "", 200, "DEBUG"},
 		{"POST", "/logging?level=loud", "", 400, "level is"},

@@ -46,7 +46,7 @@ func (i *Identity) dial() (*grpc.ClientConn, error) {
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 15 * time.Second},
+			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
@@ -61,8 +61,6 @@ func (i *Identity) dial() (*grpc.ClientConn, error) {
 
 // signRemote has isthmusd sign a CSR.
 func (i *Identity) signRemote(ctx context.Context, csr []byte) ([]*x509.Certificate, error) {
-	// A connection that failed waits before it tries again; here the wait is ours.
-	i.conn.ResetConnectBackoff()
 	response, err := cav1.NewCertificateServiceClient(i.conn).Sign(ctx, &cav1.SignRequest{Csr: csr, Cluster: i.opts.Own})
 	if err != nil {
 		return nil, err
