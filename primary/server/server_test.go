@@ -61,10 +61,10 @@ func TestMain(m *testing.M) {
 
 // isthmusd is one running control plane.
 type isthmusd struct {
-	discovery, health, debug string
-	bundle                   trust.Bundle
-	domain                   trust.Domain
-	stop                     func()
+	discovery, webhook, metrics, health, debug string
+	bundle                                     trust.Bundle
+	domain                                     trust.Domain
+	stop                                       func()
 }
 
 // start runs the composition of isthmusd for cluster east on the tests' API server.
@@ -120,6 +120,7 @@ func startIn(t *testing.T, env *testenv.Env, cluster, identity, caDir string, bu
 	t.Cleanup(stop)
 	d := &isthmusd{
 		discovery: listeners.Discovery.Addr().String(), health: listeners.Health.Addr().String(), debug: listeners.Debug.Addr().String(),
+		webhook: listeners.Webhook.Addr().String(), metrics: listeners.Metrics.Addr().String(),
 		bundle: bundle, domain: bundle.Domain(), stop: stop,
 	}
 	eventually(t, "isthmusd is ready", func() bool {

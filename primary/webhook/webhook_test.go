@@ -258,3 +258,21 @@ func create(t *testing.T, client kubernetes.Interface, ns string, labels map[str
 	}
 	return client.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
 }
+
+// Whatever is posted, the handler answers, and what it allows is a pod that
+// injection gives.
+func FuzzHandler(f *testing.F) {
+	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","resource":{"resource":"pods"},"object":{"spec":{"containers":[{"name":"a"}]}}}}`))
+	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","resource":{"resource":"pods"},"object":null}}`))
+	f.Add([]byte(`{`))
+	handler := webhook.Handler(config, nil)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		request := httptest.NewRequest(http.MethodPost, webhook.Path, bytes.NewReader(body))
+		request.Header.Set("Content-Type", "application/json")
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		if recorder.Code != http.StatusOK && recorder.Code != http.StatusBadRequest && recorder.Code != http.StatusRequestEntityTooLarge {
+			t.Errorf("status %d", recorder.Code)
+		}
+	})
+}
