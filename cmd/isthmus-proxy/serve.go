@@ -51,7 +51,7 @@ type plane interface {
 
 // serve runs a sidecar or gateway until ctx ends, then drains it.
 func serve(ctx context.Context, cfg settings, log *slog.Logger, level *slog.LevelVar) error {
-	p := &app{cfg: cfg, log: log, level: level, registry: prometheus.NewRegistry(), drain: make(chan struct{})}
+	p := &app{cfg: cfg, log: log, level: level, registry: prometheus.NewRegistry()}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := p.build(); err != nil {
 		return err
