@@ -35,7 +35,7 @@ type chain struct {
 func newChain(p *Proxy, l *config.Listener, cfg *config.Chain) *chain {
 	c := &chain{proxy: p, listener: l.Name, cfg: cfg, conns: newTracker()}
 	if cfg.HTTP != nil {
-		c.startServer(true)
+		c.startServer(!p.draining.Load())
 	}
 	return c
 }

@@ -30,9 +30,17 @@ type pool struct {
 	next    int // where the search begins, so that load is spread
 	dialing int
 	waiting int
-	changed chan struct{} // closed and replaced when a dial has ended or capacity came free
+	turn    *turn // ends when a dial has ended or capacity came free
 	drained bool
 }
+
+// turn is what those wait for who cannot be served yet.
+type turn struct {
+	over chan struct{}
+	err  error // of the dial that ended it; set before over is closed
+}
+
+func newTurn() *turn { return &turn{over: make(chan struct{})} }
 
 // pooled is one connection and what it has done.
 type pooled struct {
@@ -45,7 +53,7 @@ type pooled struct {
 
 func (p *pool) init(h *Host, proto httpProto) {
 	p.host, p.proto = h, proto
-	p.changed = make(chan struct{})
+	p.turn = newTurn()
 	p.options = config.HTTPOptions{MaxStreams: 100, IdleTimeout: time.Hour}
 	if o := h.Cluster.cfg.HTTP; o != nil {
 		p.options = *o
@@ -91,24 +99,26 @@ func (p *pool) acquire(ctx context.Context) (*pooled, bool, error) {
 			return p.open(ctx)
 		}
 		p.waiting++
-		changed := p.changed
+		turn := p.turn
 		p.mu.Unlock()
-		err := p.wait(ctx, changed)
+		err := p.wait(ctx, turn)
 		p.mu.Lock()
 		p.waiting--
 		p.mu.Unlock()
 		if err != nil {
-			return nil, false, &ConnectError{Addr: p.host.Addr, Err: err}
+			return nil, false, err
 		}
 	}
 }
 
-func (p *pool) wait(ctx context.Context, changed <-chan struct{}) error {
+// wait shares the failure of the dial that was waited for: to dial once more for
+// each who waits would only take their time.
+func (p *pool) wait(ctx context.Context, t *turn) error {
 	select {
-	case <-changed:
-		return nil
+	case <-t.over:
+		return t.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return &ConnectError{Addr: p.host.Addr, Err: ctx.Err()}
 	}
 }
 
@@ -179,10 +189,15 @@ func (p *pool) open(ctx context.Context) (*pooled, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dialing--
-	p.signal()
 	if err != nil {
+		shared := err
+		if ctx.Err() != nil { // only this caller has gone
+			shared = nil
+		}
+		p.signal(shared)
 		return nil, false, err
 	}
+	defer p.signal(nil)
 	if err := pc.cc.Reserve(); err != nil {
 		_ = pc.cc.Close()
 		return nil, false, &ConnectError{Addr: p.host.Addr, Err: err}
@@ -219,15 +234,16 @@ func (p *pool) freed(pc *pooled) {
 		if pc.cc.InFlight() == 0 {
 			pc.since = time.Now()
 		}
-		p.signal()
+		p.signal(nil)
 		p.prune(time.Now())
 	}()
 }
 
 // signal wakes those who wait. The caller holds mu.
-func (p *pool) signal() {
-	close(p.changed)
-	p.changed = make(chan struct{})
+func (p *pool) signal(err error) {
+	p.turn.err = err
+	close(p.turn.over)
+	p.turn = newTurn()
 }
 
 func (p *pool) drain() {
