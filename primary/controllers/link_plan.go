@@ -29,7 +29,7 @@ type linkFacts struct {
 	Remote     *registry.Status // nil: no secret that leads there
 	Refused    string           // why the secret was refused, where Remote is nil
 
-	Known              bool // the cluster is in the snapshot
+	Known              bool // the cluster has been read, or a checkpoint tells of it
 	SameNetwork        bool
 	Network            string
 	Exports, Endpoints int32

@@ -198,7 +198,7 @@ func (r *Links) facts(link *v1alpha1.ClusterLink, status *registry.Status, refus
 	name := federation.ClusterName(link.Spec.Cluster)
 	f := linkFacts{Cluster: link.Spec.Cluster, Generation: link.Generation, Started: r.started, Remote: status, Refused: refused}
 	here, there := s.Cluster(r.cluster), s.Cluster(name)
-	if here == nil || there == nil {
+	if here == nil || there == nil || !there.Read && len(there.Gateways) == 0 {
 		return f
 	}
 	f.Known, f.Network, f.SameNetwork = true, string(there.Network), there.Network == here.Network
