@@ -28,10 +28,18 @@ func launch(ctx context.Context, opts Options, want plan.Plan) (*Sandbox, error)
 	if err := precheck(); err != nil {
 		return nil, err
 	}
-	if err := clean(opts.Dir); err != nil {
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{opts.Dir, filepath.Join(opts.Dir, plan.LogDir), filepath.Join(opts.Dir, plan.ClustersDir)} {
+	release, err := alone(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := cleanFiles(opts.Dir); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{filepath.Join(opts.Dir, plan.LogDir), filepath.Join(opts.Dir, plan.ClustersDir)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -44,6 +52,23 @@ func launch(ctx context.Context, opts Options, want plan.Plan) (*Sandbox, error)
 		return nil, err
 	}
 	return waitForState(ctx, opts.Dir, ended)
+}
+
+// alone keeps two calls of Up in one folder apart.
+func alone(dir string) (release func(), err error) {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		folder.Close()
+		return nil, fmt.Errorf("a sandbox is being started in %s by somebody else; try again when it is done", dir)
+	}
+	if _, err := Attach(dir); !errors.Is(err, ErrNotRunning) {
+		folder.Close()
+		return nil, fmt.Errorf("a sandbox was started in %s by somebody else", dir)
+	}
+	return func() { folder.Close() }, nil
 }
 
 // findPrograms returns the folder that holds the programs.
@@ -199,18 +224,23 @@ func lives(state plan.State) bool {
 // clean removes what sandboxes leave in dir, and dir if nothing else is in it.
 // The caller knows that no launcher lives.
 func clean(dir string) error {
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+	if err := cleanFiles(dir); err != nil {
+		return err
+	}
+	err := os.Remove(dir)
+	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
 		return nil
 	}
+	return err
+}
+
+func cleanFiles(dir string) error {
 	var failed []error
 	for _, name := range []string{
 		plan.StateFile, plan.StateFile + ".new", plan.PlanFile, plan.ErrorFile, plan.SocketFile,
-		plan.KubeconfigFile, plan.ClustersDir, plan.LogDir, plan.LockFile,
+		plan.KubeconfigFile, plan.KubeconfigFile + ".new", plan.ClustersDir, plan.LogDir, plan.LockFile,
 	} {
 		failed = append(failed, os.RemoveAll(filepath.Join(dir, name)))
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {
-		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
 }

@@ -143,13 +143,13 @@ func Attach(dir string) (*Sandbox, error) {
 	if dir == "" {
 		dir = DefaultDir()
 	}
+	if _, err := os.Stat(filepath.Join(dir, plan.LockFile)); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s", ErrNotRunning, dir)
+	}
 	// Whoever holds the lock lives: no guessing by process numbers.
 	unlock, err := launcher.Lock(dir)
 	if err == nil {
 		unlock()
-		return nil, fmt.Errorf("%w in %s", ErrNotRunning, dir)
-	}
-	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s", ErrNotRunning, dir)
 	}
 	state, stateErr := plan.ReadState(dir)

@@ -69,11 +69,11 @@ func (p *process) hold(cmd *exec.Cmd, started chan<- error, ended chan<- struct{
 	if err == nil {
 		err = cmd.Start()
 	}
+	cmd.Stdout.(*os.File).Close() // the process has its own
 	started <- err
 	if err != nil {
 		return
 	}
-	cmd.Stdout.(*os.File).Close()
 	err = cmd.Wait()
 	p.mu.Lock()
 	p.cmd = nil
