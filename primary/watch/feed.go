@@ -81,7 +81,7 @@ func (f *feed) Run(ctx context.Context) error {
 			cancel(err)
 			break
 		}
-		backoff := wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 5, Cap: 8 * time.Second}
+		backoff := wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 4, Cap: 3 * time.Second}
 		logger := logr.Discard()
 		reflector := cache.NewReflectorWithOptions(lw, r.object, &store{f, r, ctx}, cache.ReflectorOptions{Name: r.plural, Backoff: &backoff, Logger: &logger})
 		wg.Go(func() { reflector.RunWithContext(ctx) })

@@ -67,7 +67,6 @@ type Registry struct {
 	uids    map[string]string          // UID of kube-system to cluster name, "" for ourselves
 	leaving map[string]<-chan struct{} // clusters that are ending, until the channel closes
 	looked  bool                       // reconcile has seen the secrets
-	listErr error
 }
 
 // New checks opts.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/isthmus-mesh/isthmus/api"
 )
@@ -22,7 +24,7 @@ func (r *Registry) watchSecrets(ctx context.Context, client kubernetes.Interface
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = api.LabelRemoteCluster
 			list, err := secrets.List(ctx, o)
-			r.setListError(err)
+			r.tellListError(ctx, err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -30,14 +32,17 @@ func (r *Registry) watchSecrets(ctx context.Context, client kubernetes.Interface
 			return secrets.Watch(ctx, o)
 		},
 	}}
+	quiet := logr.Discard() // errors are told by tellListError
 	backoff := wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 5, Cap: 5 * time.Second}
-	cache.NewReflectorWithOptions(lw, &corev1.Secret{}, secretStore{r}, cache.ReflectorOptions{Name: "remote secrets", Backoff: &backoff}).RunWithContext(ctx)
+	cache.NewReflectorWithOptions(lw, &corev1.Secret{}, secretStore{r}, cache.ReflectorOptions{Name: "remote secrets", Backoff: &backoff, Logger: &quiet}).
+		RunWithContext(klog.NewContext(ctx, quiet))
 }
 
-func (r *Registry) setListError(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.listErr = err
+// tellListError logs an error of the list; while it lasts nothing changes.
+func (r *Registry) tellListError(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		r.opts.Log.Warn("list remote secrets", "namespace", r.opts.Namespace, "err", err)
+	}
 }
 
 // plainLists says that the server is asked for lists and not for one endless
