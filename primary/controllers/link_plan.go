@@ -58,7 +58,7 @@ func linkStatus(prev v1alpha1.ClusterLinkStatus, f linkFacts, now time.Time) v1a
 		conditions[i].ObservedGeneration = f.Generation
 	}
 	out.Conditions = withTimes(prev.Conditions, conditions, *timeOf(now))
-	out.State = linkState(out, f)
+	out.State = linkState(prev.State, out, f)
 	out.Message = linkMessage(out, f)
 	out.Since = timeOf(now)
 	if prev.State == out.State && prev.Since != nil {
@@ -143,9 +143,10 @@ func gatewayCondition(f linkFacts) metav1.Condition {
 	return c
 }
 
-// linkState is design.md's table. Unknown counts as good, for the API server
-// and the gateway alike, once the cluster has been reached at all.
-func linkState(s v1alpha1.ClusterLinkStatus, f linkFacts) v1alpha1.LinkState {
+// linkState is design.md's table. What is not known yet leaves a link in the
+// state it was in: a new one is pending until its gateway has been probed, and
+// one that was connected stays so while a new leader looks around.
+func linkState(prev v1alpha1.LinkState, s v1alpha1.ClusterLinkStatus, f linkFacts) v1alpha1.LinkState {
 	bad := func(kind string) bool { return meta.IsStatusConditionFalse(s.Conditions, kind) }
 	reached := s.LastReachable != nil || f.Remote != nil && (f.Remote.Reachable || !f.Remote.LastReachable.IsZero())
 	unreachable, silent := bad(v1alpha1.ConditionReachable), bad(v1alpha1.ConditionGatewayAnswers)
@@ -158,12 +159,22 @@ func linkState(s v1alpha1.ClusterLinkStatus, f linkFacts) v1alpha1.LinkState {
 		return v1alpha1.LinkLost
 	case unreachable:
 		return v1alpha1.LinkStale
-	case bad(v1alpha1.ConditionSynced) && !f.Known:
+	case !f.Known:
+		if prev == "" || prev == v1alpha1.LinkRefused {
+			return v1alpha1.LinkPending
+		}
+		return prev
+	case meta.IsStatusConditionPresentAndEqual(s.Conditions, v1alpha1.ConditionGatewayAnswers, metav1.ConditionUnknown) && fresh(prev):
 		return v1alpha1.LinkPending
 	case silent:
 		return v1alpha1.LinkDegraded
 	}
 	return v1alpha1.LinkConnected
+}
+
+// fresh reports whether a link was never up.
+func fresh(prev v1alpha1.LinkState) bool {
+	return prev == "" || prev == v1alpha1.LinkPending || prev == v1alpha1.LinkRefused
 }
 
 // linkMessage says what is wrong and what to do, in one sentence.
@@ -184,8 +195,13 @@ func linkMessage(s v1alpha1.ClusterLinkStatus, f linkFacts) string {
 	case v1alpha1.LinkRefused:
 		return because("the remote secret was refused; run isthmus link again", v1alpha1.ConditionSecretValid)
 	case v1alpha1.LinkPending:
-		if f.Remote == nil {
+		switch {
+		case f.Remote == nil:
 			return "there is no remote secret for this cluster; run isthmus link"
+		case f.Remote.Reachable && f.Known:
+			return "its gateway is being probed"
+		case f.Remote.Reachable:
+			return because("its objects are being read", v1alpha1.ConditionSynced)
 		}
 		return because("the API server at "+s.Server+" was never reached", v1alpha1.ConditionReachable)
 	case v1alpha1.LinkStale:

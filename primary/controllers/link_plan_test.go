@@ -34,23 +34,26 @@ func TestLinkState(t *testing.T) {
 	for name, test := range map[string]struct {
 		facts linkFacts
 		want  v1alpha1.LinkState
+		prev  v1alpha1.LinkState
 	}{
-		"reachable, answers":               {linkFacts{Remote: up, Known: true, Gateways: good}, v1alpha1.LinkConnected},
-		"unreachable, answers":             {linkFacts{Remote: down, Known: true, Gateways: good}, v1alpha1.LinkStale},
-		"reachable, silent":                {linkFacts{Remote: up, Known: true, Gateways: silent}, v1alpha1.LinkDegraded},
-		"unreachable, silent":              {linkFacts{Remote: down, Known: true, Gateways: silent}, v1alpha1.LinkLost},
-		"unknown counts as answering":      {linkFacts{Remote: up, Known: true, Gateways: unknown}, v1alpha1.LinkConnected},
-		"no gateway":                       {linkFacts{Remote: up, Known: true}, v1alpha1.LinkDegraded},
-		"the same network":                 {linkFacts{Remote: up, Known: true, SameNetwork: true}, v1alpha1.LinkConnected},
-		"the same network, unreachable":    {linkFacts{Remote: down, Known: true, SameNetwork: true}, v1alpha1.LinkStale},
-		"never reached":                    {linkFacts{Remote: never, Known: true}, v1alpha1.LinkPending},
-		"no secret":                        {linkFacts{}, v1alpha1.LinkPending},
-		"refused":                          {linkFacts{Remote: refused, Known: true}, v1alpha1.LinkRefused},
-		"surplus secret":                   {linkFacts{Refused: "leads to this very cluster"}, v1alpha1.LinkRefused},
-		"a bad secret after a good one":    {linkFacts{Remote: rotatedBadly, Known: true, Gateways: good}, v1alpha1.LinkConnected},
-		"reachable, not read yet, unknown": {linkFacts{Remote: remote(true, false, start)}, v1alpha1.LinkPending},
+		"reachable, answers":               {linkFacts{Remote: up, Known: true, Gateways: good}, v1alpha1.LinkConnected, ""},
+		"unreachable, answers":             {linkFacts{Remote: down, Known: true, Gateways: good}, v1alpha1.LinkStale, ""},
+		"reachable, silent":                {linkFacts{Remote: up, Known: true, Gateways: silent}, v1alpha1.LinkDegraded, ""},
+		"unreachable, silent":              {linkFacts{Remote: down, Known: true, Gateways: silent}, v1alpha1.LinkLost, ""},
+		"a new link waits for the probe":   {linkFacts{Remote: up, Known: true, Gateways: unknown}, v1alpha1.LinkPending, ""},
+		"unknown counts as answering":      {linkFacts{Remote: up, Known: true, Gateways: unknown}, v1alpha1.LinkConnected, v1alpha1.LinkConnected},
+		"a new leader has not read it yet": {linkFacts{Remote: up}, v1alpha1.LinkConnected, v1alpha1.LinkConnected},
+		"no gateway":                       {linkFacts{Remote: up, Known: true}, v1alpha1.LinkDegraded, ""},
+		"the same network":                 {linkFacts{Remote: up, Known: true, SameNetwork: true}, v1alpha1.LinkConnected, ""},
+		"the same network, unreachable":    {linkFacts{Remote: down, Known: true, SameNetwork: true}, v1alpha1.LinkStale, ""},
+		"never reached":                    {linkFacts{Remote: never, Known: true}, v1alpha1.LinkPending, ""},
+		"no secret":                        {linkFacts{}, v1alpha1.LinkPending, ""},
+		"refused":                          {linkFacts{Remote: refused, Known: true}, v1alpha1.LinkRefused, ""},
+		"surplus secret":                   {linkFacts{Refused: "leads to this very cluster"}, v1alpha1.LinkRefused, ""},
+		"a bad secret after a good one":    {linkFacts{Remote: rotatedBadly, Known: true, Gateways: good}, v1alpha1.LinkConnected, ""},
+		"reachable, not read yet, unknown": {linkFacts{Remote: remote(true, false, start)}, v1alpha1.LinkPending, ""},
 	} {
-		got := linkStatus(v1alpha1.ClusterLinkStatus{}, test.facts, start.Add(time.Minute))
+		got := linkStatus(v1alpha1.ClusterLinkStatus{State: test.prev}, test.facts, start.Add(time.Minute))
 		if got.State != test.want {
 			t.Errorf("%s: %s, want %s (%+v)", name, got.State, test.want, got.Conditions)
 		}
