@@ -48,11 +48,43 @@ func TestRunPasses(t *testing.T) {
 		Break:   func(context.Context) error { s.cluster.Store("west"); return nil },
 		Restore: func(context.Context) error { s.cluster.Store("east"); return nil },
 		Noticed: func(context.Context) error { return nil },
+		Healed:  func(context.Context) error { return nil },
 	}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Verdict != Pass || result.SwitchSeconds == nil || result.FailBackSeconds == nil || result.NoticedSeconds == nil {
+	if result.HealedSeconds == nil || result.Verdict != Pass || result.SwitchSeconds == nil || result.FailBackSeconds == nil || result.NoticedSeconds == nil {
+		t.Errorf("%+v", result)
+	}
+}
+
+// A mesh that never says what is broken fails the drill, whatever the requests did.
+func TestRunFailsUnnoticed(t *testing.T) {
+	s, url := newService(t)
+	result, err := Run(t.Context(), testOptions(url, Scenario{
+		Name:    "test",
+		Break:   func(context.Context) error { s.cluster.Store("west"); return nil },
+		Restore: func(context.Context) error { s.cluster.Store("east"); return nil },
+		Noticed: func(context.Context) error { return errors.New("nothing was said") },
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Verdict != Fail || len(result.Reasons) != 1 {
+		t.Errorf("%s %q", result.Verdict, result.Reasons)
+	}
+}
+
+// Answers that do not name their cluster are measured by failures alone.
+func TestRunWithoutNames(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(srv.Close)
+	nothing := func(context.Context) error { return nil }
+	result, err := Run(t.Context(), testOptions(srv.URL, Scenario{Name: "test", Break: nothing, Restore: nothing}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Verdict != Pass || result.Objectives.Home != "" {
 		t.Errorf("%+v", result)
 	}
 }

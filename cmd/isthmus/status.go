@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
 
+	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 )
@@ -95,6 +98,10 @@ func printStatus(w io.Writer, report meshstatus.Report) error {
 }
 
 func printLinks(t io.Writer, report meshstatus.Report) {
+	if !slices.ContainsFunc(report.Clusters, func(c meshstatus.Cluster) bool { return len(c.Links) > 0 }) {
+		fmt.Fprintln(t, "\nno links")
+		return
+	}
 	fmt.Fprintln(t, "\nLINK\tSTATE\tSINCE\tLAST REACHABLE\tGATEWAYS\tEXPORTS\tENDPOINTS\tMESSAGE")
 	for _, c := range report.Clusters {
 		for _, l := range c.Links {
@@ -102,7 +109,10 @@ func printLinks(t io.Writer, report meshstatus.Report) {
 			if l.Since != nil {
 				since = age(report.Time, l.Since.Time)
 			}
-			if l.LastReachable != nil {
+			switch {
+			case meta.IsStatusConditionTrue(l.Conditions, v1alpha1.ConditionReachable):
+				last = "now" // the time is written only when that changes
+			case l.LastReachable != nil:
 				last = age(report.Time, l.LastReachable.Time)
 			}
 			var gateways []string
@@ -120,6 +130,10 @@ func printLinks(t io.Writer, report meshstatus.Report) {
 }
 
 func printExports(t io.Writer, report meshstatus.Report) {
+	if !slices.ContainsFunc(report.Clusters, func(c meshstatus.Cluster) bool { return len(c.Exports) > 0 }) {
+		fmt.Fprintln(t, "\nno exports")
+		return
+	}
 	fmt.Fprintln(t, "\nEXPORT\tCLUSTER\tREADY\tCONFLICT\tMESSAGE")
 	for _, c := range report.Clusters {
 		for _, x := range c.Exports {

@@ -40,7 +40,7 @@ func (o LinkOptions) say(step string) {
 type Linked struct {
 	From    string             `json:"from"` // reads
 	To      string             `json:"to"`   // is read
-	State   v1alpha1.LinkState `json:"state"`
+	State   v1alpha1.LinkState `json:"state,omitempty"`
 	Server  string             `json:"server,omitempty"`
 	Message string             `json:"message,omitempty"`
 }
