@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -31,7 +32,7 @@ func TestSecretRotatedUnderTraffic(t *testing.T) {
 	metrics := "http://" + mesh.East.Forward(t, "isthmus-system", pod, 15014) + "/metrics"
 	admin := "http://" + mesh.East.Forward(t, ns, caller.pod, 15000)
 
-	rotate(t, 3) // whatever grows once has grown
+	rotate(t, pod, 3) // whatever grows once has grown
 	before := gauge(t, metrics, "go_goroutines")
 	traffic := caller.Traffic(t, url, 50, 10*time.Minute)
 	traffic.Flowing(20)
@@ -39,7 +40,7 @@ func TestSecretRotatedUnderTraffic(t *testing.T) {
 	fewer := make(chan error, 1)
 	go func() { fewer <- watchEndpoints(watching, admin+"/config_dump", ns) }()
 
-	rotate(t, rotations)
+	rotate(t, pod, rotations)
 
 	stop()
 	if err := <-fewer; err != nil {
@@ -61,8 +62,9 @@ func TestSecretRotatedUnderTraffic(t *testing.T) {
 }
 
 // rotate gives east's remote secret a new token n times, each after the control plane uses the last.
-func rotate(t *testing.T, n int) {
+func rotate(t *testing.T, pod string, n int) {
 	t.Helper()
+	begin := replaced(t, pod)
 	secrets := mesh.East.Kube.CoreV1().Secrets("isthmus-system")
 	for i := range n {
 		secret, err := secrets.Get(t.Context(), "isthmus-remote-west", metav1.GetOptions{})
@@ -73,7 +75,7 @@ func rotate(t *testing.T, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := mesh.West.Kube.CoreV1().ServiceAccounts("isthmus-system").CreateToken(t.Context(), "isthmus-reader",
+		token, err := mesh.West.Kube.CoreV1().ServiceAccounts("isthmus-system").CreateToken(t.Context(), "isthmus-reader-east",
 			&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(3600 + i))}}, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +89,23 @@ func rotate(t *testing.T, n int) {
 		if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
+		Eventually(t, 30*time.Second, fmt.Sprintf("the control plane uses token %d", i+1), func(context.Context) error {
+			if n := replaced(t, pod) - begin; n < i+1 {
+				return fmt.Errorf("it has replaced its client %d times", n)
+			}
+			return nil
+		})
 	}
+}
+
+// replaced counts how often the control plane says that it replaced the client of a cluster.
+func replaced(t *testing.T, pod string) int {
+	t.Helper()
+	log, err := mesh.East.Kube.CoreV1().Pods("isthmus-system").GetLogs(pod, &corev1.PodLogOptions{}).DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(log), "client replaced")
 }
 
 // watchEndpoints asks a sidecar for its load assignments until ctx ends, and returns an error when

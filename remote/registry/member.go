@@ -170,6 +170,9 @@ func (m *member) swap(ctx context.Context) {
 	old := m.active
 	m.active, m.pending = m.pending, nil
 	m.r.opts.Swap(m.name, m.active.reader)
+	if old != nil {
+		m.r.opts.Log.Info("client replaced", "cluster", m.name, "server", m.active.cluster.Server)
+	}
 	old.stop()
 	version, _ := serverVersion(ctx, m.active.cluster.Client, m.active.cluster.Server)
 	m.update(func(st *Status) {
