@@ -21,6 +21,7 @@ type image struct {
 	program    string   // path of the static binary; empty for tools
 	entrypoint []string // when the pod gives no command
 	tools      bool     // the container sees the host's /usr
+	commands   []string // the names of program, all in the root folder
 }
 
 // builtIn maps the last part of a repository's name to a program. Any other
@@ -30,13 +31,27 @@ var builtIn = map[string]string{
 	"coredns": "isthmus-coredns",
 }
 
+// standIn is the program of network tools that conformance suites call.
+const standIn = "isthmus-standin"
+
 // lookUp finds the image that ref names. The error is for the pod's event.
 func (s *Server) lookUp(ref string) (*image, error) {
 	repository := repositoryOf(ref)
 	parts := strings.Split(repository, "/")
 	name := parts[len(parts)-1]
-	if name == "toolbox" || name == "busybox" {
-		return &image{repository: repository, entrypoint: []string{"sleep", "infinity"}, tools: true}, nil
+	switch name {
+	case "toolbox", "busybox":
+		img := &image{repository: repository, entrypoint: []string{"sleep", "infinity"}, tools: true}
+		if path := filepath.Join(s.opts.Bin, standIn); name == "busybox" && executable(path) {
+			img.program, img.commands = path, []string{"nc", "nslookup"}
+		}
+		return img, nil
+	case "socat":
+		path := filepath.Join(s.opts.Bin, standIn)
+		if !executable(path) {
+			return nil, fmt.Errorf("the program of image %q, bin/%s, is not built: run `scripts/conformance.sh`", ref, standIn)
+		}
+		return &image{repository: repository, entrypoint: []string{"/socat"}, tools: true, program: path, commands: []string{"socat"}}, nil
 	}
 	program, ok := builtIn[name]
 	if !ok && len(parts) > 1 && parts[len(parts)-2] == "isthmus-mesh" {
@@ -46,10 +61,15 @@ func (s *Server) lookUp(ref string) (*image, error) {
 		return nil, fmt.Errorf("the sandbox has no registry and cannot pull %q: it runs %s, and the program bin/NAME as isthmus-mesh/NAME", ref, names())
 	}
 	path := filepath.Join(s.opts.Bin, program)
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+	if !executable(path) {
 		return nil, fmt.Errorf("the program of image %q, bin/%s, is not built: run `make build`", ref, program)
 	}
-	return &image{repository: repository, program: path, entrypoint: []string{"/" + name}}, nil
+	return &image{repository: repository, program: path, entrypoint: []string{"/" + name}, commands: []string{name}}, nil
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
 func names() string {

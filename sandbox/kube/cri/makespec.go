@@ -24,8 +24,8 @@ func (s *Server) spec(c *container) (*containerSpec, error) {
 	if spec.Capabilities, err = capabilities(security); err != nil {
 		return nil, err
 	}
-	if c.image.program != "" {
-		spec.Mounts = append(spec.Mounts, mountSpec{Source: c.image.program, Target: c.image.entrypoint[0], ReadOnly: true})
+	for _, name := range c.image.commands {
+		spec.Mounts = append(spec.Mounts, mountSpec{Source: c.image.program, Target: "/" + name, ReadOnly: true})
 	}
 	if _, err := os.Stat(c.sandbox.resolvConf()); err == nil {
 		spec.Mounts = append(spec.Mounts, mountSpec{Source: c.sandbox.resolvConf(), Target: "/etc/resolv.conf"})
@@ -43,7 +43,7 @@ func (c *container) args() []string {
 	command := c.config.GetCommand()
 	if len(command) == 0 {
 		command = c.image.entrypoint
-		if len(c.config.GetArgs()) > 0 && c.image.tools {
+		if len(c.config.GetArgs()) > 0 && c.image.entrypoint[0] == "sleep" {
 			command = nil // like an image that has a default command, but no entrypoint
 		}
 	}
@@ -52,7 +52,11 @@ func (c *container) args() []string {
 
 func (c *container) env() []string {
 	name := c.sandbox.config.GetHostname()
-	env := []string{defaultPath, "HOME=/root", "HOSTNAME=" + name}
+	path := defaultPath
+	if c.image.tools { // its own commands before the host's
+		path = strings.Replace(path, "PATH=", "PATH=/:", 1)
+	}
+	env := []string{path, "HOME=/root", "HOSTNAME=" + name}
 	for _, e := range c.config.GetEnvs() {
 		env = append(env, e.GetKey()+"="+string(e.GetValue()))
 	}
