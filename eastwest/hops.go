@@ -28,7 +28,6 @@ type Hop struct {
 	Locality federation.Locality // of the pod, or of the gateway's cluster
 	Pod      string              // empty for gateways and bare addresses
 	Tunnel   federation.Tunnel
-	Draining bool   // a terminating pod; there is none unless no other hop is there
 	Priority uint32 // 0 is used first; without gaps
 	Weight   uint32 // at least 1; for a gateway its share of the ready endpoints behind
 	rank     rank
@@ -36,8 +35,9 @@ type Hop struct {
 
 // Hops returns how view reaches port of svc: each address once, sorted by
 // priority, cluster and address. Endpoints of clusters that are Lost are left
-// out, and so is what the view does not speak. An empty result means that
-// nobody answers now.
+// out, and so is what the view does not speak. Pods that terminate are there only
+// where the view can reach nobody else, in any priority: they may still answer.
+// An empty result means that nobody does.
 func Hops(svc *federation.Service, port uint16, view View, s *federation.Snapshot) []Hop {
 	b := builder{svc: svc, port: port, view: view, s: s, speaks: view.MTLS && len(svc.Accounts) > 0}
 	if own := s.Cluster(view.Cluster); own != nil {
@@ -74,7 +74,7 @@ func (b *builder) pods(h federation.Health) []Hop {
 		hops = append(hops, Hop{
 			Addr:    netip.AddrPortFrom(e.Addr, target),
 			Cluster: e.Cluster, Network: e.Network, Locality: e.Locality, Pod: e.Pod,
-			Tunnel: e.Tunnel, Draining: h == federation.Terminating, Weight: 1,
+			Tunnel: e.Tunnel, Weight: 1,
 			rank: b.rank(e),
 		})
 	}

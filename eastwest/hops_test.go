@@ -52,9 +52,6 @@ func words(h eastwest.Hop) string {
 	if h.Tunnel == federation.TunnelNone {
 		out += " plaintext"
 	}
-	if h.Draining {
-		out += " draining"
-	}
 	return out
 }
 

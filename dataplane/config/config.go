@@ -248,7 +248,6 @@ type Health uint8
 const (
 	Healthy Health = iota
 	Degraded
-	Draining // used only when there is nothing else
 	Unhealthy
 )
 

@@ -79,9 +79,7 @@ func health(s corev3.HealthStatus) Health {
 	switch s {
 	case corev3.HealthStatus_DEGRADED:
 		return Degraded
-	case corev3.HealthStatus_DRAINING:
-		return Draining
-	case corev3.HealthStatus_UNHEALTHY, corev3.HealthStatus_TIMEOUT:
+	case corev3.HealthStatus_UNHEALTHY, corev3.HealthStatus_DRAINING, corev3.HealthStatus_TIMEOUT: // as Envoy
 		return Unhealthy
 	default:
 		return Healthy

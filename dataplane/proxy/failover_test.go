@@ -118,7 +118,7 @@ func TestFailoverAndBack(t *testing.T) {
 		eps  []ep
 		want string
 	}{{both, "local"}, {[]ep{{at: remote}}, "remote"}, {both, "local"}, {[]ep{{at: local, health: corev3.HealthStatus_UNHEALTHY}, {at: remote, priority: 1}}, "remote"},
-		{[]ep{{at: local, health: corev3.HealthStatus_DRAINING}}, "local"}} {
+		{[]ep{{at: local, health: corev3.HealthStatus_DRAINING}, {at: remote, priority: 1}}, "remote"}} {
 		p.apply(t, with(s, assignment(reviewsName, step.eps...)))
 		for range 5 {
 			if code, text := get(t, c, "GET", nil); code != 200 || text != step.want {

@@ -72,10 +72,6 @@ func localityEndpoints(g group, hops []eastwest.Hop, tunnels bool) *endpointv3.L
 }
 
 func lbEndpoint(h eastwest.Hop, tunnels bool) *endpointv3.LbEndpoint {
-	health := corev3.HealthStatus_HEALTHY
-	if h.Draining {
-		health = corev3.HealthStatus_DRAINING
-	}
 	via := "direct"
 	if h.Gateway {
 		via = "gateway"
@@ -88,7 +84,7 @@ func lbEndpoint(h eastwest.Hop, tunnels bool) *endpointv3.LbEndpoint {
 	}
 	return &endpointv3.LbEndpoint{
 		HostIdentifier:      &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(h.Addr)}},
-		HealthStatus:        health,
+		HealthStatus:        corev3.HealthStatus_HEALTHY,
 		Metadata:            data,
 		LoadBalancingWeight: u32(h.Weight),
 	}

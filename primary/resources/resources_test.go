@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -229,6 +230,25 @@ func TestDeterministic(t *testing.T) {
 				t.Fatalf("%s came out otherwise", name)
 			}
 		}
+	}
+}
+
+// Envoy uses only what is healthy at a panic threshold of 0, so a terminating pod
+// that is sent at all is sent as healthy.
+func TestTerminatingIsHealthy(t *testing.T) {
+	s := meshtest.Snapshot(t, `
+cluster east network=blue local read
+service leaving.shop@east
+  port 80 http
+  endpoint east 10.1.0.1 pod=old account=leaving mtls terminating 80:80
+`)
+	svc := s.Service(federation.ServiceKey{Namespace: "shop", Name: "leaving", Cluster: "east"})
+	r, err := resources.NewEndpoints(s, svc, 80, resources.View{Cluster: "east", Network: "blue", MTLS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(text(t, r)); strings.Count(got, `"healthStatus": "HEALTHY"`) != 1 {
+		t.Error(got)
 	}
 }
 

@@ -32,12 +32,11 @@ type member struct {
 
 // Classes of health, best first: each is used only where no better one is left
 // in any priority. Envoy answers "no healthy upstream" instead of using the last
-// two with a panic threshold of 0. We try: a pod that terminates may still
-// answer, and an ejection is a guess of ours; nothing is lost by being wrong.
+// one with a panic threshold of 0. We try: an ejection is a guess of ours, and
+// nothing is lost by being wrong.
 const (
 	classHealthy = iota
 	classDegraded
-	classDraining
 	classEjected
 	classes
 )
@@ -49,8 +48,6 @@ func (m *member) class() (int, bool) {
 		return 0, false
 	case m.ejected:
 		return classEjected, true
-	case m.health == config.Draining:
-		return classDraining, true
 	case m.health == config.Degraded:
 		return classDegraded, true
 	default:

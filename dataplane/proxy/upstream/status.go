@@ -30,7 +30,7 @@ type HostStatus struct {
 	Conns        int64      `json:"connections"`
 }
 
-var healthNames = [...]string{"HEALTHY", "DEGRADED", "DRAINING", "UNHEALTHY"}
+var healthNames = [...]string{"HEALTHY", "DEGRADED", "UNHEALTHY"}
 
 // Status describes the cluster at now.
 func (c *Cluster) Status(now time.Time) ClusterStatus {
