@@ -1,0 +1,58 @@
+#!/bin/bash
+# Two clusters on one network, linked, judged by specs of the Multi-Cluster
+# Services API. Without SUITE the specs of e2e/conformance run; SUITE names the
+# compiled test program of the upstream suite (kubernetes-sigs/mcs-api,
+# conformance/), which is run as it is.
+#
+#   SUITE=FILE       upstream's test program
+#   OUT=DIR          where results go; default bin/conformance
+#   RUN=REGEXP       only these specs (of e2e/conformance)
+#   BIN=DIR          programs; default bin, built first
+#   STATE=DIR        state of the clusters; default a new folder, removed after
+#   KEEP=1           leave the clusters running
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+bin=${BIN:-$root/bin}
+out=${OUT:-$root/bin/conformance}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+if [ -z "${BIN:-}" ]; then
+    make -s build
+fi
+CGO_ENABLED=0 go build -trimpath -o "$bin/isthmus-standin" ./e2e/conformance/standin
+
+state=${STATE:-$(mktemp -d)}
+export ISTHMUS_HOME=$state/home ISTHMUS_SANDBOX_DIR=$state/sandbox
+finish() {
+    local code=$?
+    if [ -n "${KEEP:-}" ]; then
+        echo "the clusters stay: ISTHMUS_HOME=$ISTHMUS_HOME ISTHMUS_SANDBOX_DIR=$ISTHMUS_SANDBOX_DIR"
+        exit "$code"
+    fi
+    "$bin/isthmus" sandbox down >/dev/null || code=1
+    [ -n "${STATE:-}" ] || rm -rf "$state"
+    exit "$code"
+}
+trap finish EXIT
+
+"$bin/isthmus" sandbox up --clusters c1,c2 --same-network
+KUBECONFIG=$("$bin/isthmus" sandbox kubeconfig)
+export KUBECONFIG
+"$bin/isthmus" install c1 c2 --network lan
+"$bin/isthmus" link c1 c2
+
+if [ -n "${SUITE:-}" ]; then
+    suite=$(realpath "$SUITE")
+    code=0
+    (cd "$out" && "$suite" -kubeconfig "$KUBECONFIG" -contexts c1,c2 -ginkgo.no-color -ginkgo.json-report report.json) >"$out/suite.log" 2>&1 || code=$?
+    go run ./e2e/conformance/table "$out/report.json"
+    echo "more in $out/suite.log, report.html and report.json"
+    exit "$code"
+fi
+code=0
+go test -tags conformance -count 1 -timeout 15m -parallel 6 ${RUN:+-run "TestConformance/spec/$RUN"} ./e2e/conformance \
+    -kubeconfig "$KUBECONFIG" -contexts c1,c2 -report "$out/specs.json" >"$out/specs.log" 2>&1 || code=$?
+sed -n '/^RESULT/,/^required:/p' "$out/specs.log"
+echo "more in $out/specs.log and specs.json"
+exit "$code"
