@@ -102,13 +102,19 @@ type HTTPManager struct {
 	ServerName    string
 	PassServer    bool // leave the server header as the upstream sent it
 	RequestID     bool
-	IdleTimeout   time.Duration // of a stream; 0 means none
+	// Unreached is a header, set on the proxy's own answers to requests whose
+	// upstream could not be connected to; the zero Header is none.
+	Unreached Header
 }
+
+// Header is a header's canonical name and its value.
+type Header struct{ Name, Value string }
 
 // Routes is a route configuration with one virtual host for all hosts.
 type Routes struct {
 	Name   string
 	Routes []Route
+	Remove []string // response headers that the caller does not see; canonical
 
 	source proto.Message
 }
@@ -125,9 +131,10 @@ type Route struct {
 type Retry struct {
 	ConnectFailure bool
 	RefusedStream  bool
-	ResetBefore    bool // reset before the request was sent
-	Attempts       int  // retries, not counting the first attempt
-	OtherHosts     bool // previous_hosts
+	ResetBefore    bool     // reset before the request was sent
+	Attempts       int      // retries, not counting the first attempt
+	OtherHosts     bool     // previous_hosts
+	Headers        []string // response headers that ask for a retry; canonical
 	// PriorityEvery is previous_priorities' update_frequency: after so many
 	// attempts the priorities tried are left out. 0 means never.
 	PriorityEvery int

@@ -11,6 +11,8 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3proto "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -40,6 +42,19 @@ func tcpListener(t testing.TB) *listenerv3.Listener {
 			StatPrefix: "p", ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: "c"},
 		})}}},
 	}}}
+}
+
+// httpListener serves HTTP with the given stream_idle_timeout.
+func httpListener(t testing.TB, idle *durationpb.Duration) *listenerv3.Listener {
+	l := tcpListener(t)
+	l.FilterChains[0].Filters[0].ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: pack(t, &hcmv3.HttpConnectionManager{
+		StatPrefix: "p", StreamIdleTimeout: idle,
+		HttpFilters: []*hcmv3.HttpFilter{{Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(t, &routerv3.Router{})}}},
+		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
+			VirtualHosts: []*routev3.VirtualHost{{Name: "v", Domains: []string{"*"}}},
+		}},
+	})}
+	return l
 }
 
 func edsCluster() *clusterv3.Cluster {
@@ -87,6 +102,9 @@ func TestCheckRefuses(t *testing.T) {
 		{"l", TypeListener, listener(func(l *listenerv3.Listener) {
 			l.FilterChains[0].Filters[0].ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: &anypb.Any{TypeUrl: "x/envoy.nobody.Knows"}}
 		}), "filter_chains[0].filters[0].typed_config: message x/envoy.nobody.Knows: not implemented"},
+		{"l", TypeListener, httpListener(t, durationpb.New(0)), ""},
+		{"l", TypeListener, httpListener(t, durationpb.New(time.Minute)), "typed_config.stream_idle_timeout: anything but 0s: not implemented"},
+		{"l", TypeListener, httpListener(t, nil), "typed_config.stream_idle_timeout: anything but 0s: not implemented"},
 		{"l", TypeListener, listener(func(l *listenerv3.Listener) { l.FilterChains = nil }), "filter_chains: none"},
 		{"l", TypeListener, listener(func(l *listenerv3.Listener) { l.FilterChains = append(l.FilterChains, l.FilterChains[0]) }), "filter_chains[1].filter_chain_match: the same as"},
 		{"m", TypeListener, tcpListener(t), `sent as "m" calls itself "l"`},

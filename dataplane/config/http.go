@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -12,9 +13,8 @@ import (
 
 // Envoy's defaults, and a bound on attempts of our own.
 const (
-	defaultTCPIdle    = time.Hour
-	defaultStreamIdle = 5 * time.Minute
-	maxAttempts       = 16
+	defaultTCPIdle = time.Hour
+	maxAttempts    = 16
 )
 
 func parseHTTPManager(path string, m *hcmv3.HttpConnectionManager) (*HTTPManager, error) {
@@ -30,9 +30,8 @@ func parseHTTPManager(path string, m *hcmv3.HttpConnectionManager) (*HTTPManager
 	if m.GetUseRemoteAddress().GetValue() {
 		return nil, unsupported(path+".use_remote_address", "true")
 	}
-	var err error
-	if h.IdleTimeout, err = duration(path+".stream_idle_timeout", m.GetStreamIdleTimeout(), defaultStreamIdle); err != nil {
-		return nil, err
+	if t := m.GetStreamIdleTimeout(); t == nil || t.AsDuration() != 0 { // absent is five minutes
+		return nil, unsupported(path+".stream_idle_timeout", "anything but 0s")
 	}
 	if err := checkHTTPFilters(path, m.GetHttpFilters()); err != nil {
 		return nil, err
@@ -40,7 +39,31 @@ func parseHTTPManager(path string, m *hcmv3.HttpConnectionManager) (*HTTPManager
 	if err := h.parseUpgrades(path, m.GetUpgradeConfigs()); err != nil {
 		return nil, err
 	}
+	var err error
+	if h.Unreached, err = parseLocalReply(path+".local_reply_config", m.GetLocalReplyConfig()); err != nil {
+		return nil, err
+	}
 	return h, h.parseRouting(path, m)
+}
+
+// parseLocalReply takes a header for answers with the flag UF, and nothing else.
+func parseLocalReply(path string, m *hcmv3.LocalReplyConfig) (Header, error) {
+	if m == nil {
+		return Header{}, nil
+	}
+	if len(m.GetMappers()) != 1 {
+		return Header{}, unsupported(path+".mappers", fmt.Sprintf("%d of them", len(m.GetMappers())))
+	}
+	mapper := m.GetMappers()[0]
+	flags, headers := mapper.GetFilter().GetResponseFlagFilter().GetFlags(), mapper.GetHeadersToAdd()
+	if !slices.Equal(flags, []string{"UF"}) {
+		return Header{}, unsupported(path+".mappers[0].filter", fmt.Sprintf("response flags %v", flags))
+	}
+	if len(headers) != 1 {
+		return Header{}, unsupported(path+".mappers[0].headers_to_add", fmt.Sprintf("%d of them", len(headers)))
+	}
+	h := headers[0].GetHeader()
+	return Header{Name: http.CanonicalHeaderKey(h.GetKey()), Value: h.GetValue()}, nil
 }
 
 func checkHTTPFilters(path string, filters []*hcmv3.HttpFilter) error {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ func parseRoutes(m *routev3.RouteConfiguration) (*Routes, error) {
 	vh := m.GetVirtualHosts()[0]
 	if !slices.Equal(vh.GetDomains(), []string{"*"}) {
 		return nil, unsupported("virtual_hosts[0].domains", `anything but "*"`)
+	}
+	for _, name := range m.GetResponseHeadersToRemove() {
+		out.Remove = append(out.Remove, http.CanonicalHeaderKey(name))
 	}
 	for i, r := range vh.GetRoutes() {
 		route, err := parseRoute(fmt.Sprintf("virtual_hosts[0].routes[%d]", i), r)
@@ -67,6 +71,13 @@ func parseRetry(path string, m *routev3.RetryPolicy) (Retry, error) {
 			r.RefusedStream = true
 		case "reset-before-request":
 			r.ResetBefore = true
+		case "retriable-headers":
+			for _, h := range m.GetRetriableHeaders() {
+				if !h.GetPresentMatch() {
+					return Retry{}, unsupported(path+".retriable_headers", "anything but present_match")
+				}
+				r.Headers = append(r.Headers, http.CanonicalHeaderKey(h.GetName()))
+			}
 		default:
 			return Retry{}, unsupported(path+".retry_on", on)
 		}
