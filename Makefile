@@ -71,7 +71,7 @@ generate: ## deep copies, CRDs and protobuf from their sources
 
 .PHONY: golden
 golden: ## rewrite golden files; review the diff
-	UPDATE_GOLDEN=1 go test ./eastwest/... ./federation/... ./primary/resources/...
+	UPDATE=1 go test ./eastwest/... ./federation/... ./primary/...
 
 .PHONY: lint
 lint: ## vet and formatting; golangci-lint too where it is installed

@@ -5,6 +5,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 func TestFailoverAndFailback(t *testing.T) {
 	const ns, url = "failover", "http://echo.failover.svc.clusterset.local"
 	caller := exportedEcho(t, ns, mesh.East, mesh.West)
+	leaveAtOnce(t, mesh.East, ns)
 	caller.Reaches(t, url, time.Minute, "east")
 	traffic := caller.Traffic(t, url, 50, 3*time.Minute)
 	traffic.Flowing(50)
@@ -28,6 +31,22 @@ func TestFailoverAndFailback(t *testing.T) {
 	if lost := failures(traffic.Stop()); lost != "" {
 		t.Error(lost)
 	}
+}
+
+// leaveAtOnce makes echo stop serving the moment it is told to end, before anybody can have learned of it: what
+// was on its way then reaches a sidecar without an application.
+func leaveAtOnce(t *testing.T, c *Cluster, ns string) {
+	t.Helper()
+	manifest, err := os.ReadFile(echoFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasty := strings.Replace(string(manifest), "args: [echo]", "args: [echo, --linger=0s]", 1)
+	if hasty == string(manifest) {
+		t.Fatalf("%s has no line to change", echoFile)
+	}
+	c.ApplyYAML(t, ns, hasty)
+	c.Ready(t, ns, "app=echo", 1)
 }
 
 // answeredBy waits until the last twenty requests were answered by one cluster.

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// mesh is the pair of linked clusters that all tests share: made once by
+// mesh is the linked clusters that all tests share: made once by
 // TestMain, never changed after.
 var mesh *Mesh
 
-// TestMain brings two clusters up on two networks, installs and links them as a
+// TestMain brings three clusters up on three networks, installs and links them as a
 // user would, and takes them down. ISTHMUS_E2E_DIR keeps the state directory
 // and the clusters for the next run.
 func TestMain(m *testing.M) { os.Exit(run(m)) }

@@ -18,11 +18,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Mesh is two linked clusters, driven by the programs that users have.
+// Mesh is three linked clusters on three networks, driven by the programs that users have.
 type Mesh struct {
 	Dir        string // state of the sandbox and of the CLI
 	Kubeconfig string // path; a context for each cluster
 	East, West *Cluster
+	North      *Cluster // where a test needs a third; the others leave it alone
 	bin        string
 }
 
@@ -35,9 +36,9 @@ func Start(ctx context.Context, dir string) (*Mesh, error) {
 	}
 	m := &Mesh{Dir: dir, bin: bin}
 	for _, args := range [][]string{
-		{"sandbox", "up", "--clusters", "east,west"},
-		{"install", "east", "west"},
-		{"link", "east", "west"},
+		{"sandbox", "up", "--clusters", "east,west,north"},
+		{"install", "east", "west", "north"},
+		{"link", "east", "west", "north"},
 	} {
 		begin := time.Now()
 		if args[0] == "install" {
@@ -52,11 +53,12 @@ func Start(ctx context.Context, dir string) (*Mesh, error) {
 		}
 		fmt.Fprintf(os.Stderr, "%-50s %5.1f s\n", "isthmus "+strings.Join(args, " "), time.Since(begin).Seconds())
 	}
-	if m.East, err = newCluster(m.Kubeconfig, "east"); err != nil {
-		return m, err
+	for name, c := range map[string]**Cluster{"east": &m.East, "west": &m.West, "north": &m.North} {
+		if *c, err = newCluster(m.Kubeconfig, name); err != nil {
+			return m, err
+		}
 	}
-	m.West, err = newCluster(m.Kubeconfig, "west")
-	return m, err
+	return m, nil
 }
 
 // Down takes the sandbox down.
@@ -70,7 +72,7 @@ func (m *Mesh) Down() {
 
 // Explain prints what may tell why the start went wrong.
 func (m *Mesh) Explain(w io.Writer) {
-	for _, name := range []string{"east", "west"} {
+	for _, name := range []string{"east", "west", "north"} {
 		c, err := newCluster(m.Kubeconfig, name)
 		if err != nil {
 			return
@@ -123,7 +125,7 @@ func (m *Mesh) Cleanup(t *testing.T, args ...string) {
 	})
 }
 
-// Clusters yields both, east first.
+// Clusters yields the two that every test uses, east first.
 func (m *Mesh) Clusters() []*Cluster { return []*Cluster{m.East, m.West} }
 
 // Eventually asks until it is told nothing more is missing, and fails with the

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"testing"
@@ -103,5 +104,44 @@ func TestGatewayLost(t *testing.T) {
 			mesh.East.Scale(t, ns+"-"+mode, "echo-v1", 0)
 			caller.Reaches(t, url, 30*time.Second, "west")
 		})
+	}
+}
+
+// Of two clusters that serve, one loses its gateway: packets to it vanish. Whatever begins two seconds later is
+// answered, all of it by the other cluster; when the gateway is back both serve again.
+func TestGatewayLostWhileAnotherServes(t *testing.T) {
+	const ns, url = "gateway-other", "http://echo.gateway-other.svc.clusterset.local"
+	mesh.North.Namespace(t, ns, true)
+	caller := exportedEcho(t, ns, mesh.West, mesh.North)
+	caller.Reaches(t, url, time.Minute, "west", "north")
+	mesh.East.WaitLink(t, "west", time.Minute, v1alpha1.LinkConnected)
+	mesh.East.WaitLink(t, "north", time.Minute, v1alpha1.LinkConnected)
+	traffic := caller.Traffic(t, url, 50, 5*time.Minute)
+	traffic.Flowing(50)
+
+	mesh.Cut(t, "east", "west", "gateway", "drop")
+	cut := time.Now()
+	answeredBy(t, traffic, "north", 20*time.Second)
+	mesh.East.WaitLink(t, "west", 20*time.Second, v1alpha1.LinkDegraded)
+	traffic.Flowing(150)
+	later := traffic.Since(cut.Add(2 * time.Second))
+	if lost := failures(later); lost != "" {
+		t.Errorf("of what began 2 s after the cut or later, %s", lost)
+	}
+	t.Logf("of what began in the two seconds after the cut: %s", cmp.Or(failures(begun(traffic.Records(), cut, cut.Add(2*time.Second))), "none failed"))
+
+	mesh.Heal(t)
+	mesh.East.WaitLink(t, "west", time.Minute, v1alpha1.LinkConnected)
+	healed := time.Now()
+	Eventually(t, 30*time.Second, "west answers again", func(context.Context) error {
+		for _, r := range traffic.Since(healed) {
+			if r.OK() && r.Cluster == "west" {
+				return nil
+			}
+		}
+		return fmt.Errorf("none of %d", len(traffic.Since(healed)))
+	})
+	if lost := failures(begun(traffic.Stop(), cut.Add(2*time.Second), time.Now())); lost != "" {
+		t.Error(lost)
 	}
 }

@@ -163,6 +163,9 @@ func (e *exchange) fail(err error, attempts int) {
 		e.reply(http.StatusServiceUnavailable, noHealthy(err))
 	case isConnect:
 		e.flags = "UF"
+		if h := e.http.Unreached; h.Name != "" {
+			e.w.Header().Set(h.Name, h.Value)
+		}
 		e.reply(http.StatusServiceUnavailable, prefix+"reset reason: remote connection failure, transport failure reason: "+connect.Error())
 	case isReset:
 		e.flags = "UC"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,8 @@ type exchange struct {
 	d       *downstream
 	h2      bool // as the caller speaks
 	began   time.Time
-	upgrade string // lower case; "" for none
+	upgrade string   // lower case; "" for none
+	remove  []string // response headers that the caller does not see
 
 	cluster *upstream.Cluster
 	conn    *upstream.Conn // of the attempt that answered; may be nil
@@ -86,6 +88,7 @@ func (e *exchange) route() *config.Route {
 		e.reply(http.StatusServiceUnavailable, "no route configuration: "+err.Error())
 		return nil
 	}
+	e.remove = routes.Remove
 	for i := range routes.Routes {
 		if strings.HasPrefix(e.in.URL.Path, routes.Routes[i].Prefix) || e.in.URL.Path == "*" && routes.Routes[i].Prefix == "/" {
 			return &routes.Routes[i]
@@ -159,6 +162,9 @@ func (e *exchange) serve(route *config.Route) {
 	defer got.Host.Begin()()
 	body.stop()
 	e.conn = got.Conn
+	for _, name := range e.remove {
+		got.Response.Header.Del(name)
+	}
 	e.answer(got)
 }
 
@@ -180,8 +186,12 @@ func (e *exchange) attempts(ctx context.Context, route *config.Route, body *repl
 			return nil, n - 1, errors.Join(err, last)
 		}
 		got, err := host.RoundTrip(e.outgoing(ctx, host, body), e.h2)
-		if err == nil {
+		if err == nil && (n > route.Retry.Attempts || ctx.Err() != nil || !body.rewind() || !unreached(route.Retry, got.Response)) {
 			return got, n, nil
+		}
+		if err == nil {
+			_ = got.Response.Body.Close()
+			err = errUnreached
 		}
 		last = err
 		if free < maxStale && ctx.Err() == nil && e.stale(err) && body.rewind() {
@@ -222,6 +232,9 @@ func (e *exchange) mayRetry(r config.Retry, err error) bool {
 	if _, ok := errors.AsType[*upstream.ConnectError](err); ok {
 		return r.ConnectFailure && !errors.Is(err, upstream.ErrLoop)
 	}
+	if errors.Is(err, errUnreached) {
+		return true
+	}
 	reset, ok := errors.AsType[*upstream.ResetError](err)
 	if !ok {
 		return false
@@ -234,6 +247,15 @@ func (e *exchange) mayRetry(r config.Retry, err error) bool {
 	default:
 		return r.ResetBefore && idempotent(e.in) && e.upgrade == ""
 	}
+}
+
+// errUnreached says that the far proxy answered in the application's place,
+// since it could not connect to it.
+var errUnreached = errors.New("the far proxy reached no application")
+
+// unreached reports whether a response asks for another attempt.
+func unreached(r config.Retry, res *http.Response) bool {
+	return slices.ContainsFunc(r.Headers, func(name string) bool { return len(res.Header[name]) > 0 })
 }
 
 // stale tells that a held connection had been closed by the server before the

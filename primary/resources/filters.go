@@ -3,6 +3,7 @@ package resources
 import (
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -85,11 +86,28 @@ func outboundHTTP(name string) *listenerv3.Filter {
 func inboundHTTP(xdsCluster string, mtls bool) *listenerv3.Filter {
 	m := connectionManager(xdsCluster)
 	m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: everything(xdsCluster, toCluster(xdsCluster))}
+	m.LocalReplyConfig = markUnreached()
 	if mtls {
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true, Dns: true}
 	}
 	return httpFilter(m)
+}
+
+// headerUnreached tells the caller's proxy that the application could not be
+// connected to, so that nothing of the request was acted on and it may go elsewhere.
+const headerUnreached = "x-isthmus-unreached"
+
+func markUnreached() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"UF"}},
+		}},
+		HeadersToAdd: []*corev3.HeaderValueOption{{
+			Header:       &corev3.HeaderValue{Key: headerUnreached, Value: "1"},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}},
+	}}}
 }
 
 func overADS() *corev3.ConfigSource {

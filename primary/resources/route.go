@@ -15,6 +15,7 @@ func NewRoute(key OutboundKey) (*Resource, error) {
 	action.RetryPolicy = retryPolicy()
 	config := everything(name, action)
 	config.ValidateClusters = boolean(false)
+	config.ResponseHeadersToRemove = []string{headerUnreached}
 	return seal(Route, name, config)
 }
 
@@ -22,8 +23,12 @@ func NewRoute(key OutboundKey) (*Resource, error) {
 // to another priority.
 func retryPolicy() *routev3.RetryPolicy {
 	return &routev3.RetryPolicy{
-		RetryOn:    "connect-failure,refused-stream,reset-before-request",
+		RetryOn:    "connect-failure,refused-stream,reset-before-request,retriable-headers",
 		NumRetries: u32(3),
+		RetriableHeaders: []*routev3.HeaderMatcher{{
+			Name:                 headerUnreached,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+		}},
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name: "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
