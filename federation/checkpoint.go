@@ -47,6 +47,8 @@ type Checkpoint struct {
 	// Plaintext are those of the slice's addresses that have no sidecar; all
 	// others are called by mTLS. Sorted.
 	Plaintext []netip.Addr
+	// Declared is what the export says beyond Ports; nil where nothing is known.
+	Declared *Declared
 }
 
 // CheckpointCount says how many ready endpoints with a sidecar there are for a
@@ -67,6 +69,7 @@ type checkpointJSON struct {
 	Ready         []checkpointZone `json:"ready,omitempty"`
 	Accounts      []string         `json:"accounts,omitempty"`
 	Plaintext     []netip.Addr     `json:"plaintext,omitempty"`
+	Declared      *Declared        `json:"declared,omitempty"`
 }
 
 type checkpointPort struct {
@@ -84,7 +87,7 @@ type checkpointZone struct {
 
 // Encode returns the annotation's value: equal checkpoints give equal text.
 func (c Checkpoint) Encode() (string, error) {
-	wire := checkpointJSON{Network: c.Network, Gateways: c.Gateways, ExportedSince: c.ExportedSince.UTC().Truncate(time.Second), Headless: c.Headless, Plaintext: c.Plaintext}
+	wire := checkpointJSON{Network: c.Network, Gateways: c.Gateways, ExportedSince: c.ExportedSince.UTC().Truncate(time.Second), Headless: c.Headless, Plaintext: c.Plaintext, Declared: c.Declared}
 	for _, p := range c.Ports {
 		wire.Ports = append(wire.Ports, checkpointPort{p.Name, p.Number, p.Protocol.String()})
 	}
@@ -152,11 +155,11 @@ func (w checkpointJSON) check() error {
 			return fmt.Errorf("%w: count without a port", ErrCheckpoint)
 		}
 	}
-	return nil
+	return w.Declared.check()
 }
 
 func (w checkpointJSON) value() (Checkpoint, error) {
-	c := Checkpoint{Network: w.Network, Gateways: w.Gateways, ExportedSince: w.ExportedSince.UTC(), Headless: w.Headless, Plaintext: w.Plaintext}
+	c := Checkpoint{Network: w.Network, Gateways: w.Gateways, ExportedSince: w.ExportedSince.UTC(), Headless: w.Headless, Plaintext: w.Plaintext, Declared: w.Declared}
 	for _, p := range w.Ports {
 		protocol, _ := ParseProtocol(p.Protocol)
 		c.Ports = append(c.Ports, Port{p.Name, p.Number, protocol})

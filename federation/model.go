@@ -107,6 +107,7 @@ type Endpoint struct {
 	Tunnel   Tunnel
 	Health   Health
 	Ports    []EndpointPort // sorted by Service
+	Others   []OtherPort    // not TCP, so for callers without a sidecar; clusterset services only
 }
 
 // EndpointPort maps a port of the service to the endpoint's own.
@@ -139,6 +140,8 @@ type Export struct {
 	Cluster ClusterName
 	Since   time.Time // creationTimestamp of the ServiceExport; the oldest wins
 	Ports   []Port    // what that cluster exposes
+	// Declared is what that cluster says beyond that; nil in an old checkpoint.
+	Declared *Declared
 	// StaleSince is when the cluster was last known to be true; zero while it
 	// is reachable.
 	StaleSince time.Time
@@ -170,6 +173,8 @@ type Service struct {
 	Counts    []RemoteCount // from checkpoints only
 	Accounts  []trust.ID    // identities that may answer, sorted, no duplicates
 	Exports   []Export      // clusterset services only, sorted by cluster
+	// Declared is what the exports say together; nil for cluster.local services.
+	Declared *Declared
 	// SameZone says that trafficDistribution (PreferClose, PreferSameZone) asks
 	// for endpoints of the caller's zone first.
 	SameZone bool

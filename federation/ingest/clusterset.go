@@ -31,6 +31,7 @@ func (b *builder) clusterSet(n Name) *federation.Service {
 	out := &federation.Service{
 		Key:      federation.ServiceKey{Namespace: n.Namespace, Name: n.Name},
 		Headless: merged.Headless, VIPs: b.vips(n), SameZone: sameZone(&merged.Spec.TrafficDistribution),
+		Declared: declared(merged.Ports, merged.Spec, merged.Labels, merged.Annotations),
 	}
 	for _, p := range merged.Ports {
 		if p.Transport == mcs.TCP {
@@ -66,6 +67,9 @@ func exportsOf(parts []exporting) []mcs.Export {
 
 func exportEntry(p exporting) federation.Export {
 	out := federation.Export{Cluster: p.c.Name, Since: p.export.Since, StaleSince: since(p.c), Checkpoint: p.checkpoint != nil}
+	if p.checkpoint == nil || p.checkpoint.Declared != nil {
+		out.Declared = declared(p.export.Ports, p.export.Spec, p.export.Labels, p.export.Annotations)
+	}
 	for _, port := range p.export.Ports {
 		if port.Transport == mcs.TCP {
 			out.Ports = append(out.Ports, federation.Port{Name: port.Name, Number: port.Number, Protocol: ParseProtocol(port)})
@@ -121,9 +125,8 @@ func (b *builder) exporter(c *cluster, n Name) (exporting, bool) {
 	case s.External:
 		return refuse("InvalidServiceType", "a Service of type ExternalName cannot be exported")
 	}
-	e := exporting{c: c, export: mcs.Export{
-		Cluster: c.Name, Since: export.Since, Headless: s.Headless, Spec: s.Spec, Labels: export.Labels, Annotations: export.Annotations,
-	}}
+	e := exporting{c: c, export: mcs.Export{Cluster: c.Name, Since: export.Since, Headless: s.Headless, Spec: s.Spec}}
+	e.export.Labels, e.export.Annotations = b.metadata(c, export)
 	for _, p := range s.Ports {
 		if p.Number > 0 {
 			e.export.Ports = append(e.export.Ports, p.Port)
@@ -163,9 +166,7 @@ func (b *builder) checkpointExporter(c *cluster, n Name) (exporting, bool) {
 			}
 			if out.checkpoint == nil {
 				out = exporting{c: c, checkpoint: cp, export: mcs.Export{Cluster: c.Name, Since: cp.ExportedSince, Headless: cp.Headless}}
-				for _, p := range cp.Ports {
-					out.export.Ports = append(out.export.Ports, mcs.Port{Name: p.Name, Transport: mcs.TCP, Number: p.Number, AppProtocol: appProtocol(p.Protocol)})
-				}
+				remember(&out.export, cp)
 			}
 			out.slices = append(out.slices, s)
 		}
@@ -184,7 +185,8 @@ func appProtocol(p federation.Protocol) string {
 // exported returns the endpoints of a cluster that has been read, with port
 // numbers of the import.
 func (b *builder) exported(p exporting, n Name, merged mcs.Import) []federation.Endpoint {
-	found := b.endpoints(p.c, n, importPorts(p.export.Ports, merged), func(reason, message string) {
+	b.notCarried(p, n)
+	found := b.endpoints(p.c, n, importPorts(p.export.Ports, merged), importOthers(p.export.Ports, merged), func(reason, message string) {
 		b.problem(p.c.Name, kindExport, n, reason, message)
 	})
 	if anyReady(found, federation.TunnelNone) && !anyReady(found, federation.TunnelMTLS) {
@@ -213,15 +215,15 @@ func importPorts(own []mcs.Port, merged mcs.Import) portMap {
 func (b *builder) remembered(out *federation.Service, p exporting, merged mcs.Import) {
 	network := b.networks[p.c.Name]
 	if b.shared(p.c) {
-		ports := importPorts(p.export.Ports, merged)
+		ports, others := rememberedPorts(merged)
 		for _, s := range p.slices {
-			out.Endpoints = append(out.Endpoints, b.rememberedEndpoints(p, s, ports, network)...)
+			out.Endpoints = append(out.Endpoints, b.rememberedEndpoints(p, s, ports, others, network)...)
 		}
 		slices.SortFunc(out.Endpoints, func(a, b federation.Endpoint) int { return a.Compare(&b) })
 		return
 	}
 	for _, r := range p.checkpoint.Ready {
-		own := slices.IndexFunc(p.export.Ports, func(o mcs.Port) bool { return o.Number == r.Port })
+		own := slices.IndexFunc(p.export.Ports, func(o mcs.Port) bool { return o.Number == r.Port && o.Transport == mcs.TCP })
 		if own < 0 || r.Count == 0 {
 			continue
 		}
@@ -242,13 +244,13 @@ func (b *builder) shared(c *cluster) bool {
 	return false
 }
 
-func (b *builder) rememberedEndpoints(p exporting, s *Slice, ports portMap, network federation.NetworkName) []federation.Endpoint {
+func (b *builder) rememberedEndpoints(p exporting, s *Slice, ports portMap, others otherMap, network federation.NetworkName) []federation.Endpoint {
 	var out []federation.Endpoint
 	for _, e := range s.Endpoints {
 		if e.Bad != "" || special(e.Addr) != "" || b.claimed(p.c, e.Addr) != "" {
 			continue
 		}
-		made := federation.Endpoint{Cluster: p.c.Name, Network: network, Addr: e.Addr, Hostname: e.Hostname, Health: e.Health, Locality: federation.Locality{Zone: e.Zone}}
+		made := federation.Endpoint{Cluster: p.c.Name, Network: network, Addr: e.Addr, Hostname: e.Hostname, Health: e.Health, Locality: federation.Locality{Zone: e.Zone}, Others: others.of(s.Others)}
 		if !slices.Contains(p.checkpoint.Plaintext, e.Addr) {
 			made.Tunnel = federation.TunnelMTLS
 			if len(p.checkpoint.Accounts) == 1 {

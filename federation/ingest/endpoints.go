@@ -18,13 +18,27 @@ const MaxEndpoints = 10_000
 // name serves. Several may have the same target.
 type portMap map[string][]uint16
 
+// otherMap does so for ports that are not TCP.
+type otherMap map[string]federation.DeclaredPort
+
+// of returns what the ports of a slice serve.
+func (m otherMap) of(ports []OtherPort) []federation.OtherPort {
+	var out []federation.OtherPort
+	for _, p := range ports {
+		if to, ok := m[p.Name]; ok && to.Transport == p.Transport {
+			out = append(out, federation.OtherPort{Transport: p.Transport, Service: to.Number, Target: p.Number})
+		}
+	}
+	return out
+}
+
 // reporter takes the problems of one object.
 type reporter func(reason, message string)
 
 // endpoints reads the slices of service n in cluster c. One pod is one
 // endpoint, of the service's first IP family where it has both.
-func (b *builder) endpoints(c *cluster, n Name, ports portMap, report reporter) []federation.Endpoint {
-	g := gathering{b: b, c: c, network: b.networks[c.Name], ports: ports, at: map[place]*federation.Endpoint{}}
+func (b *builder) endpoints(c *cluster, n Name, ports portMap, others otherMap, report reporter) []federation.Endpoint {
+	g := gathering{b: b, c: c, network: b.networks[c.Name], ports: ports, others: others, at: map[place]*federation.Endpoint{}}
 	if s := c.services[n]; s != nil && len(s.IPs) > 0 {
 		g.v6 = s.IPs[0].Is6()
 	} else if s != nil && len(s.Spec.Families) > 0 {
@@ -50,6 +64,7 @@ type gathering struct {
 	c       *cluster
 	network federation.NetworkName
 	ports   portMap
+	others  otherMap
 	v6      bool
 	at      map[place]*federation.Endpoint
 	refused []string
@@ -71,6 +86,7 @@ func (g *gathering) add(s *Slice, e *SliceEndpoint) {
 		g.at[where] = &made
 	case old.Addr == made.Addr: // one endpoint in two slices
 		old.Ports = append(old.Ports, made.Ports...)
+		old.Others = append(old.Others, made.Others...)
 		old.Health = min(old.Health, made.Health)
 	case g.better(made.Addr, old.Addr):
 		g.at[where] = &made
@@ -103,6 +119,7 @@ func (g *gathering) endpoint(s *Slice, e *SliceEndpoint) federation.Endpoint {
 		Cluster: g.c.Name, Network: g.network, Addr: e.Addr, Pod: e.Pod, Hostname: e.Hostname, Health: e.Health,
 		Locality: g.c.localityOf(e.Node, e.Zone),
 	}
+	out.Others = g.others.of(s.Others)
 	for _, p := range s.Ports {
 		for _, number := range g.ports[p.Name] {
 			out.Ports = append(out.Ports, federation.EndpointPort{Service: number, Target: p.Number})
@@ -145,6 +162,10 @@ func (g *gathering) finish(report reporter) []federation.Endpoint {
 		slices.SortFunc(e.Ports, func(a, b federation.EndpointPort) int {
 			return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Target, b.Target))
 		})
+		slices.SortFunc(e.Others, func(a, b federation.OtherPort) int {
+			return cmp.Or(cmp.Compare(a.Transport, b.Transport), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Target, b.Target))
+		})
+		e.Others = slices.CompactFunc(e.Others, func(a, b federation.OtherPort) bool { return a.Transport == b.Transport && a.Service == b.Service })
 		e.Ports = slices.CompactFunc(e.Ports, func(a, b federation.EndpointPort) bool { return a.Service == b.Service })
 		out = append(out, *e)
 	}
@@ -185,6 +206,7 @@ func (g *gathering) splitDisabled(in []federation.Endpoint) []federation.Endpoin
 		}
 		if e.Ports = meshed; len(meshed) > 0 {
 			out = append(out, e)
+			plain.Others = nil // once is enough
 		}
 		out = append(out, plain)
 	}

@@ -72,6 +72,7 @@ type Slice struct {
 	Service   string // name of the Service, or of the import where Source is set
 	Source    federation.ClusterName
 	Ports     []SlicePort
+	Others    []OtherPort
 	Endpoints []SliceEndpoint
 	// Checkpoint is what the annotation of an imported slice says; nil where it
 	// has none, or one that BadCheckpoint tells is wrong.
@@ -83,6 +84,12 @@ type Slice struct {
 type SlicePort struct {
 	Name   string
 	Number uint16
+}
+
+// OtherPort is a port of a slice that is not TCP.
+type OtherPort struct {
+	Name, Transport string
+	Number          uint16
 }
 
 // SliceEndpoint is an endpoint of a slice. Addr is not valid where the text

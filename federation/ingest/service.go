@@ -38,7 +38,7 @@ func (b *builder) local(c *cluster, n Name) *federation.Service {
 			ports[p.Name] = append(ports[p.Name], p.Number)
 		}
 	}
-	out.Endpoints = b.endpoints(c, n, ports, func(reason, message string) { b.problem(c.Name, kindService, n, reason, message) })
+	out.Endpoints = b.endpoints(c, n, ports, nil, func(reason, message string) { b.problem(c.Name, kindService, n, reason, message) })
 	out.Accounts = accounts(out.Endpoints, nil)
 	return out
 }

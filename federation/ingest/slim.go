@@ -115,7 +115,11 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 		return nil
 	}
 	for _, p := range s.Ports {
-		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 || p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
+			continue
+		}
+		if p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+			out.Others = append(out.Others, OtherPort{Name: text(p.Name), Transport: string(*p.Protocol), Number: uint16(*p.Port)})
 			continue
 		}
 		slim := SlicePort{Number: uint16(*p.Port)}

@@ -108,28 +108,75 @@ func derivedName(key objectKey) string {
 	return "isthmus-" + hex.EncodeToString(sum[:5])
 }
 
+// wantImport returns the import: what the exports declare, and our own labels.
 func wantImport(svc *federation.Service, key objectKey) *mcsv1beta1.ServiceImport {
+	d := declared(svc)
 	out := &mcsv1beta1.ServiceImport{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: key.Namespace, Name: key.Name,
-			Labels:      map[string]string{api.LabelManagedBy: api.ManagedBy},
-			Annotations: map[string]string{annotationDerived: derivedName(key)},
+			Labels:      with(d.Labels, api.LabelManagedBy, api.ManagedBy),
+			Annotations: with(d.Annotations, annotationDerived, derivedName(key)),
 		},
 		Spec: mcsv1beta1.ServiceImportSpec{Type: mcsv1beta1.ClusterSetIP, Ports: []mcsv1beta1.ServicePort{}},
 	}
 	if svc.Headless {
 		out.Spec.Type = mcsv1beta1.Headless
 	}
-	for _, p := range svc.Ports {
-		out.Spec.Ports = append(out.Spec.Ports, mcsv1beta1.ServicePort{Name: p.Name, Protocol: corev1.ProtocolTCP, Port: int32(p.Number)})
+	for _, p := range d.Ports {
+		port := mcsv1beta1.ServicePort{Name: p.Name, Protocol: corev1.Protocol(p.Transport), Port: int32(p.Number)}
+		if p.AppProtocol != "" {
+			port.AppProtocol = new(p.AppProtocol)
+		}
+		out.Spec.Ports = append(out.Spec.Ports, port)
 	}
+	out.Spec.SessionAffinity, out.Spec.SessionAffinityConfig = affinity(d)
+	if d.InternalTrafficPolicy != "" {
+		out.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicy(d.InternalTrafficPolicy))
+	}
+	if d.TrafficDistribution != "" {
+		out.Spec.TrafficDistribution = new(d.TrafficDistribution)
+	}
+	return out
+}
+
+// declared returns what the exports of svc say; of those that say nothing
+// beyond their TCP ports, these.
+func declared(svc *federation.Service) *federation.Declared {
+	if svc.Declared != nil {
+		return svc.Declared
+	}
+	out := &federation.Declared{}
+	for _, p := range svc.Ports {
+		out.Ports = append(out.Ports, federation.DeclaredPort{Name: p.Name, Transport: string(corev1.ProtocolTCP), Number: p.Number})
+	}
+	return out
+}
+
+func affinity(d *federation.Declared) (corev1.ServiceAffinity, *corev1.SessionAffinityConfig) {
+	if d.SessionAffinity != string(corev1.ServiceAffinityClientIP) {
+		return corev1.ServiceAffinity(d.SessionAffinity), nil
+	}
+	if d.AffinitySeconds == 0 {
+		return corev1.ServiceAffinityClientIP, nil
+	}
+	return corev1.ServiceAffinityClientIP, &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: new(d.AffinitySeconds)}}
+}
+
+// with returns a copy of m in which key has value.
+func with(m map[string]string, key, value string) map[string]string {
+	out := maps.Clone(m)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out[key] = value
 	return out
 }
 
 // wantDerived returns the Service whose address is the clusterset IP. One that
 // is made anew asks for the address that the import had.
 func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.ServiceImport) *corev1.Service {
-	if len(svc.Ports) == 0 && !svc.Headless {
+	d := declared(svc)
+	if len(d.Ports) == 0 && !svc.Headless {
 		return nil
 	}
 	out := &corev1.Service{
@@ -139,10 +186,16 @@ func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.Service
 		},
 		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP},
 	}
-	for _, p := range svc.Ports {
+	for _, p := range d.Ports {
 		out.Spec.Ports = append(out.Spec.Ports, corev1.ServicePort{
-			Name: portName(svc, p), Protocol: corev1.ProtocolTCP, Port: int32(p.Number), TargetPort: intstr.FromInt32(int32(p.Number)),
+			Name: portName(d, p), Protocol: corev1.Protocol(p.Transport), Port: int32(p.Number), TargetPort: intstr.FromInt32(int32(p.Number)),
 		})
+	}
+	if !svc.Headless {
+		out.Spec.SessionAffinity, out.Spec.SessionAffinityConfig = affinity(d)
+	}
+	if len(d.Families) > 1 {
+		out.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack) // as far as this cluster can
 	}
 	if svc.SameZone {
 		out.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferClose)
@@ -158,8 +211,8 @@ func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.Service
 
 // portName is the port's name in the derived Service, where only a single port
 // may go without.
-func portName(svc *federation.Service, p federation.Port) string {
-	if p.Name == "" && len(svc.Ports) > 1 {
+func portName(d *federation.Declared, p federation.DeclaredPort) string {
+	if p.Name == "" && len(d.Ports) > 1 {
 		return fmt.Sprintf("port-%d", p.Number)
 	}
 	return p.Name
@@ -227,7 +280,7 @@ const maxSlice = 1000
 func groupEndpoints(endpoints []federation.Endpoint) [][]federation.Endpoint {
 	groups := map[string][]federation.Endpoint{}
 	for _, e := range endpoints {
-		k := fmt.Sprint(e.Addr.Is6(), e.Ports)
+		k := fmt.Sprint(e.Addr.Is6(), e.Ports, e.Others)
 		groups[k] = append(groups[k], e)
 	}
 	var out [][]federation.Endpoint
@@ -252,10 +305,20 @@ func slicePorts(svc *federation.Service, group []federation.Endpoint) []discover
 	if len(group) == 0 {
 		return out
 	}
-	for _, p := range svc.Ports {
-		if target, ok := group[0].Target(p.Number); ok {
-			out = append(out, discoveryv1.EndpointPort{Name: new(portName(svc, p)), Protocol: new(corev1.ProtocolTCP), Port: new(int32(target))})
+	d := declared(svc)
+	for _, p := range d.Ports {
+		target, ok := group[0].Other(p.Transport, p.Number)
+		if p.Transport == string(corev1.ProtocolTCP) {
+			target, ok = group[0].Target(p.Number)
 		}
+		if !ok {
+			continue
+		}
+		port := discoveryv1.EndpointPort{Name: new(portName(d, p)), Protocol: new(corev1.Protocol(p.Transport)), Port: new(int32(target))}
+		if p.AppProtocol != "" {
+			port.AppProtocol = new(p.AppProtocol)
+		}
+		out = append(out, port)
 	}
 	return out
 }
@@ -296,15 +359,27 @@ func sameDerived(have, want *corev1.Service) bool {
 			return false
 		}
 	}
-	byNumber := func(a, b corev1.ServicePort) int { return cmp.Compare(a.Port, b.Port) }
+	byNumber := func(a, b corev1.ServicePort) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	}
 	a, b := slices.SortedFunc(slices.Values(have.Spec.Ports), byNumber), slices.SortedFunc(slices.Values(want.Spec.Ports), byNumber)
 	return equality.Semantic.DeepEqual(a, b) && len(have.Spec.Selector) == 0 && len(have.OwnerReferences) > 0 &&
+		sameAffinity(&have.Spec, &want.Spec) && (want.Spec.IPFamilyPolicy == nil || equality.Semantic.DeepEqual(have.Spec.IPFamilyPolicy, want.Spec.IPFamilyPolicy)) &&
 		equality.Semantic.DeepEqual(have.Spec.TrafficDistribution, want.Spec.TrafficDistribution)
 }
 
-// sameImport reports whether have needs no write to be want.
+// sameAffinity compares what want says, not what the API server filled in.
+func sameAffinity(have, want *corev1.ServiceSpec) bool {
+	if cmp.Or(have.SessionAffinity, corev1.ServiceAffinityNone) != cmp.Or(want.SessionAffinity, corev1.ServiceAffinityNone) {
+		return false
+	}
+	return want.SessionAffinityConfig == nil || equality.Semantic.DeepEqual(have.SessionAffinityConfig, want.SessionAffinityConfig)
+}
+
+// sameImport reports whether have needs no write to be want. Somebody else's
+// label or annotation makes it differ: the write then changes nothing.
 func sameImport(have, want *mcsv1beta1.ServiceImport) bool {
-	if !ours(have) || have.Annotations[annotationDerived] != want.Annotations[annotationDerived] {
+	if !ours(have) || !maps.Equal(have.Labels, want.Labels) || !maps.Equal(have.Annotations, want.Annotations) {
 		return false
 	}
 	return equality.Semantic.DeepEqual(have.Spec, want.Spec)

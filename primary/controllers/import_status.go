@@ -45,7 +45,7 @@ func wantImportStatus(imp *mcsv1beta1.ServiceImport, plan importPlan, had []disc
 	}
 	if plan.Derived == nil {
 		ready.Status, ready.Reason = metav1.ConditionFalse, string(mcsv1beta1.ServiceImportReasonPending)
-		ready.Message = "no exporting cluster has a TCP port"
+		ready.Message = "no exporting cluster has a port"
 	}
 	out.Conditions = withTimes(imp.Status.Conditions, []metav1.Condition{ready}, now)
 	return out
