@@ -145,11 +145,17 @@ func retryable(err error) bool {
 		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) || apierrors.IsConflict(err)
 }
 
+// mayBeTheirs reports whether objects of obj's kind may be there by somebody
+// else's hand.
+func mayBeTheirs(obj *unstructured.Unstructured) bool {
+	return obj.GetKind() == "CustomResourceDefinition" || obj.GetKind() == "ClusterProperty"
+}
+
 // leaveAlone reports whether obj is there by somebody else's hand and not ours
-// to change: a definition marked IfAbsent, or one of the MCS API that serves
-// the versions we use.
+// to change: a definition marked IfAbsent, one of the MCS API that serves
+// the versions we use, or the cluster's name where it is the same.
 func leaveAlone(ctx context.Context, r dynamic.ResourceInterface, obj *unstructured.Unstructured) (bool, error) {
-	if obj.GetKind() != "CustomResourceDefinition" {
+	if !mayBeTheirs(obj) {
 		return false, nil
 	}
 	found, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{})
@@ -165,6 +171,9 @@ func leaveAlone(ctx context.Context, r dynamic.ResourceInterface, obj *unstructu
 	if obj.GetAnnotations()[AnnotationInstall] == IfAbsent {
 		return true, nil
 	}
+	if obj.GetKind() == "ClusterProperty" {
+		return true, sameValue(found, obj)
+	}
 	group, _, _ := unstructured.NestedString(obj.Object, "spec", "group")
 	if group != "multicluster.x-k8s.io" {
 		return false, nil
@@ -173,6 +182,16 @@ func leaveAlone(ctx context.Context, r dynamic.ResourceInterface, obj *unstructu
 		return false, fmt.Errorf("somebody else's definition does not serve v1alpha1 and v1beta1: update it to mcs-api v0.5 or later, or delete it")
 	}
 	return true, nil
+}
+
+// sameValue is an error where somebody has given the cluster another name.
+func sameValue(found, want *unstructured.Unstructured) error {
+	have, _, _ := unstructured.NestedString(found.Object, "spec", "value")
+	name, _, _ := unstructured.NestedString(want.Object, "spec", "value")
+	if have != name {
+		return fmt.Errorf("somebody else has given it the value %q, not %q: install under that name, or delete it", have, name)
+	}
+	return nil
 }
 
 // ours reports whether Apply has written obj before.

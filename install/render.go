@@ -36,7 +36,8 @@ var chartFiles embed.FS
 var crdFiles embed.FS
 
 // CRDs returns every definition that an installation needs: ClusterLink, those
-// of the MCS API, and PeerAuthentication, which is marked (see IfAbsent).
+// of the MCS API, and PeerAuthentication and ClusterProperty, which are marked
+// (see IfAbsent).
 func CRDs() ([]*unstructured.Unstructured, error) {
 	out, err := decode("mcs-api", bytes.Join([][]byte{mcscrd.ServiceExportCRD, mcscrd.ServiceImportCRD}, []byte("\n---\n")))
 	if err != nil {
@@ -139,7 +140,7 @@ func decode(name string, data []byte) ([]*unstructured.Unstructured, error) {
 // rank orders kinds: what others need comes first.
 func rank(obj *unstructured.Unstructured) int {
 	order := []string{"CustomResourceDefinition", "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
-		"Secret", "ConfigMap", "Service", "PeerAuthentication", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Deployment"}
+		"Secret", "ConfigMap", "Service", "ClusterProperty", "PeerAuthentication", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Deployment"}
 	if i := slices.Index(order, obj.GetKind()); i >= 0 {
 		return i
 	}

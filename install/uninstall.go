@@ -11,7 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/isthmus-mesh/isthmus/install/coredns"
 )
 
 // UninstallOptions says how much goes.
@@ -28,14 +31,23 @@ var leftovers = []struct{ kind, apiVersion, selector string }{
 	{"ServiceImport", "multicluster.x-k8s.io/v1beta1", "app.kubernetes.io/managed-by=isthmus"},
 	{"Service", "v1", "app.kubernetes.io/managed-by=isthmus"},
 	{"ConfigMap", "v1", "app.kubernetes.io/managed-by=isthmus"},
+	{"ClusterProperty", "about.k8s.io/v1beta1", "app.kubernetes.io/managed-by=isthmus"},
 }
 
-// Uninstall removes what Apply and isthmusd have written: the webhook first, so
-// that no pod waits for it, then the namespace, then what isthmusd left in
-// others. What is absent already is no error.
+// Uninstall removes what Apply and isthmusd have written: CoreDNS gets its Corefile
+// back, then goes the webhook, so that no pod waits for it, then the namespace, and
+// what isthmusd left in others. What is absent already is no error.
 func Uninstall(ctx context.Context, config *rest.Config, opts UninstallOptions, progress Progress) error {
 	client, err := newClient(config)
 	if err != nil {
+		return err
+	}
+	kube, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	progress.say("give CoreDNS its Corefile back")
+	if _, err := coredns.Restore(ctx, kube); err != nil { // while what it watches is still there
 		return err
 	}
 	objs, err := Render(Values{Cluster: "any", Strict: true})
@@ -90,7 +102,7 @@ func sweep(ctx context.Context, client dynamic.Interface, progress Progress) err
 // remove deletes obj and waits until it is gone.
 func remove(ctx context.Context, client dynamic.Interface, obj *unstructured.Unstructured) error {
 	r := resource(client, obj)
-	if obj.GetKind() == "CustomResourceDefinition" {
+	if mayBeTheirs(obj) {
 		found, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) || err == nil && !ours(found) {
 			return nil

@@ -6,6 +6,7 @@ type Values struct {
 	Cluster     string // name in the clusterset: a DNS label
 	Network     string // empty: the cluster's name
 	TrustDomain string
+	Clusterset  string // its name
 
 	Hub        string // where images come from
 	Tag        string
@@ -40,6 +41,7 @@ func (v Values) chartValues() map[string]any {
 	out := map[string]any{"cluster": v.Cluster}
 	set(out, v.Network, "network")
 	set(out, v.TrustDomain, "trustDomain")
+	set(out, v.Clusterset, "clusterset")
 	set(out, v.Hub, "image", "hub")
 	set(out, v.Tag, "image", "tag")
 	set(out, v.PullPolicy, "image", "pullPolicy")
