@@ -229,15 +229,37 @@ func (r *Imports) writeDerived(ctx context.Context, have, want *corev1.Service, 
 		}
 	}
 	want.OwnerReferences = owner
-	out := want.DeepCopy()
-	err := r.local.apply(ctx, out)
-	if apierrors.IsInvalid(err) && have == nil && want.Spec.ClusterIP != "" && want.Spec.ClusterIP != corev1.ClusterIPNone {
-		r.log.Warn("the clusterset address is taken: another is used", "service", want.Namespace+"/"+want.Labels[labelServiceName], "address", want.Spec.ClusterIP)
-		out = want.DeepCopy()
-		out.Spec.ClusterIP = ""
-		err = r.local.apply(ctx, out)
+	if have == nil && want.Spec.ClusterIP != "" && want.Spec.ClusterIP != corev1.ClusterIPNone {
+		return r.makeAgain(ctx, want)
 	}
-	return out, err
+	out := want.DeepCopy()
+	return out, r.local.apply(ctx, out)
+}
+
+// makeAgain makes a derived Service with the address that the import has had. The
+// API server tells of a deletion before it gives the address free, so one that is
+// taken is asked for again, for two seconds, before another is used.
+func (r *Imports) makeAgain(ctx context.Context, want *corev1.Service) (*corev1.Service, error) {
+	const tries, pause = 20, 100 * time.Millisecond
+	for n := 1; ; n++ {
+		out := want.DeepCopy()
+		err := r.local.apply(ctx, out)
+		if !apierrors.IsInvalid(err) {
+			return out, err
+		}
+		if n == tries {
+			break
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	r.log.Warn("the clusterset address is taken: another is used", "service", want.Namespace+"/"+want.Labels[labelServiceName], "address", want.Spec.ClusterIP)
+	out := want.DeepCopy()
+	out.Spec.ClusterIP = ""
+	return out, r.local.apply(ctx, out)
 }
 
 func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSlice, plan importPlan, owner []metav1.OwnerReference) error {
