@@ -51,7 +51,7 @@ if [ -n "${SUITE:-}" ]; then
     exit "$code"
 fi
 code=0
-go test -tags conformance -count 1 -timeout 15m -parallel 6 ${RUN:+-run "TestConformance/spec/$RUN"} ./e2e/conformance \
+go test -v -tags conformance -count 1 -timeout 15m -parallel 6 ${RUN:+-run "TestConformance/spec/$RUN"} ./e2e/conformance \
     -kubeconfig "$KUBECONFIG" -contexts c1,c2 -report "$out/specs.json" >"$out/specs.log" 2>&1 || code=$?
 sed -n '/^RESULT/,/^required:/p' "$out/specs.log"
 echo "more in $out/specs.log and specs.json"
