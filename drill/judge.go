@@ -62,14 +62,15 @@ type Measured struct {
 }
 
 // Judge sorts records, in any order, into the phases and measures them. A
-// request belongs to the phase in which it began, and counts as failing until
-// it ended.
+// request belongs to the phase in which it began, or to what is broken where it was
+// under way at the break; it counts as failing until it ended.
 func Judge(records []load.Record, marks Marks, want Objectives) Measured {
 	records = slices.Clone(records)
 	slices.SortFunc(records, func(a, b load.Record) int { return a.Start.Compare(b.Start) })
 	parts := [3][]load.Record{}
 	for _, r := range records {
-		parts[phaseOf(r.Start, marks)] = append(parts[phaseOf(r.Start, marks)], r)
+		phase := phaseOf(r, marks)
+		parts[phase] = append(parts[phase], r)
 	}
 	m := Measured{Requests: len(records)}
 	ends := []time.Time{marks.Started, marks.Broken, marks.Restored, marks.Ended}
@@ -89,11 +90,11 @@ func Judge(records []load.Record, marks Marks, want Objectives) Measured {
 	return m
 }
 
-func phaseOf(t time.Time, marks Marks) int {
+func phaseOf(r load.Record, marks Marks) int {
 	switch {
-	case t.Before(marks.Broken):
+	case r.End().Before(marks.Broken):
 		return 0
-	case t.Before(marks.Restored):
+	case r.Start.Before(marks.Restored):
 		return 1
 	}
 	return 2

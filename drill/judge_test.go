@@ -56,6 +56,11 @@ func TestJudge(t *testing.T) {
 			verdict: Pass, recover: 0.21,
 		},
 		{
+			name:    "under way at the break",
+			records: slices.Concat(answers(0, 4.9, "east"), answers(4.995, 5, "west"), answers(5, 16, "west"), answers(16, 20, "east")),
+			verdict: Pass,
+		},
+		{
 			name:    "too slow",
 			records: slices.Concat(answers(0, 5, "east"), answers(5, 7, "west"), answers(8, 8.1, "!timeout"), answers(8.1, 16, "west"), answers(16, 20, "east")),
 			verdict: Fail, reason: "until 3.0 s after the break", recover: 3.01,
