@@ -35,7 +35,7 @@ func newService() *corev1.Service {
 }
 
 func headless(s *corev1.Service) *corev1.Service {
-	s.Spec.ClusterIP, s.Spec.SessionAffinity, s.Spec.SessionAffinityConfig = corev1.ClusterIPNone, corev1.ServiceAffinityNone, nil
+	s.Spec.ClusterIP = corev1.ClusterIPNone
 	return s
 }
 
