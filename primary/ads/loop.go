@@ -68,9 +68,10 @@ func (st *stream) take(r *request) error {
 	if err != nil {
 		return asStatus(err, codes.InvalidArgument)
 	}
-	if len(o.refused) > 0 || r.refused != "" && !o.stale {
+	if o.nacked {
 		st.server.metrics.nacks.WithLabelValues(typeLabel(r.url)).Inc()
-		st.server.log.Warn("proxy refused resources", "proxy", st.node.id, "type_url", r.url, "nonce", r.nonce, "resources", o.refused, "err", clip(r.refused, maxShown))
+		st.server.log.Warn("proxy refused resources", "proxy", st.node.id, "type_url", r.url, "nonce", r.nonce,
+			"refused", len(o.refused), "resources", o.refused[:min(len(o.refused), maxListed)], "err", clip(r.refused, maxShown))
 	}
 	return nil
 }
@@ -154,6 +155,9 @@ func typeLabel(url string) string {
 	}
 	return t.String()
 }
+
+// maxListed bounds how many names stand in one line of the log.
+const maxListed = 10
 
 // maxShown bounds, in bytes, what a client's words take up in a log or status.
 const maxShown = 2048

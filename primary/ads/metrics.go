@@ -17,9 +17,11 @@ type metrics struct {
 	denied    prometheus.Counter
 	cut       prometheus.Counter
 	latency   prometheus.Histogram
+	views     prometheus.GaugeFunc
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+// newMetrics registers the metrics; views tells how many the cache holds.
+func newMetrics(reg prometheus.Registerer, views func() int) (*metrics, error) {
 	m := &metrics{
 		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "isthmus_xds_connected_proxies", Help: "Proxies with an open xDS stream."}, []string{"kind", "protocol"}),
 		pushes:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_xds_pushes_total", Help: "xDS responses sent."}, []string{"type"}),
@@ -31,12 +33,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "isthmus_xds_push_seconds", Help: "From a new snapshot to a response with it handed to the network.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 3, 10),
 		}),
+		views: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_xds_views", Help: "Views of the mesh that are kept, each for all proxies that see it alike."},
+			func() float64 { return float64(views()) }),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.connected, m.pushes, m.bytes, m.nacks, m.denied, m.cut, m.latency} {
+	for _, c := range []prometheus.Collector{m.connected, m.pushes, m.bytes, m.nacks, m.denied, m.cut, m.latency, m.views} {
 		errs = append(errs, reg.Register(c))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -33,6 +33,12 @@ type node struct {
 	version string
 }
 
+// Limits in bytes on what a node says of itself: it is kept, logged and shown.
+const (
+	maxNodeID = 1024
+	maxWord   = 253 // the longest name in Kubernetes
+)
+
 // errIdentity is wrapped where a client claims to be who it is not.
 var errIdentity = errors.New("node does not agree with the identity that was proved")
 
@@ -41,6 +47,14 @@ var errIdentity = errors.New("node does not agree with the identity that was pro
 // client leaves out is taken from the proof.
 func newNode(n *corev3.Node, caller Caller) (*node, error) {
 	said := func(key string) string { return n.GetMetadata().GetFields()[key].GetStringValue() }
+	if len(n.GetId()) > maxNodeID {
+		return nil, fmt.Errorf("%w: node id of %d bytes, at most %d", errRequest, len(n.GetId()), maxNodeID)
+	}
+	for _, words := range []string{n.GetLocality().GetZone(), said("POD_NAME"), said("NETWORK"), said("VERSION")} {
+		if len(words) > maxWord {
+			return nil, fmt.Errorf("%w: %.20q... of the node has %d bytes, at most %d", errRequest, words, len(words), maxWord)
+		}
+	}
 	proved := []struct{ key, value string }{
 		{"NAMESPACE", caller.ID.Namespace()},
 		{"SERVICE_ACCOUNT", caller.ID.ServiceAccount()},
@@ -92,6 +106,17 @@ func speaks(list, what string) bool {
 		}
 	}
 	return false
+}
+
+// inhabited drops a claimed zone in which s has no pod of the cluster. It would
+// decide nothing, and cost a view of the mesh of its own.
+func (n *node) inhabited(s *federation.Snapshot) {
+	for w := range s.Workloads() {
+		if w.Key.Cluster == n.cluster && w.Locality.Zone == n.zone {
+			return
+		}
+	}
+	n.zone = ""
 }
 
 // proxy returns the node's place in snapshot s. What the mesh knows of its pod

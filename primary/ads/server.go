@@ -63,12 +63,13 @@ func New(opts Options) (*Server, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	m, err := newMetrics(opts.Metrics)
+	c := cache.New(opts.Log)
+	m, err := newMetrics(opts.Metrics, func() int { return len(c.Groups()) })
 	if err != nil {
 		return nil, err
 	}
 	return &Server{
-		opts: opts, log: opts.Log, metrics: m, cache: cache.New(opts.Log),
+		opts: opts, log: opts.Log, metrics: m, cache: c,
 		ready: make(chan struct{}), draining: make(chan struct{}), streams: map[*stream]bool{},
 	}, nil
 }

@@ -15,9 +15,10 @@ import (
 
 // Limits on what one client may ask for.
 const (
-	maxTypes      = 16     // types on one stream, known or not
-	maxNames      = 100000 // names subscribed to, of one type
-	maxNameLength = 2048   // bytes of a name or type URL
+	maxTypes      = 16       // types on one stream, known or not
+	maxNames      = 100000   // names subscribed to, of one type
+	maxNameLength = 2048     // bytes of a name or type URL
+	maxHeld       = 16 << 20 // bytes of all names subscribed to
 )
 
 // maxResponse bounds the resources of one response in bytes, one resource aside,
@@ -86,8 +87,8 @@ func newSession(sotw bool, now time.Time) *session {
 
 // outcome says what a request did, for metrics and logs.
 type outcome struct {
-	acked, stale bool
-	refused      []string
+	acked, nacked, stale bool
+	refused              []string
 }
 
 // handle takes in a request. The error wraps errRequest and ends the stream.
@@ -118,10 +119,21 @@ func (s *session) handle(r *request) (outcome, error) {
 	if len(sub.names) > maxNames {
 		return o, fmt.Errorf("%w: more than %d names of %s", errRequest, maxNames, r.url)
 	}
+	if s.held() > maxHeld {
+		return o, fmt.Errorf("%w: names of more than %d bytes", errRequest, maxHeld)
+	}
 	if sub.known && sub.typ == resources.Endpoints {
 		s.arrived(sub)
 	}
 	return o, nil
+}
+
+// held returns how many bytes of names the client is subscribed to.
+func (s *session) held() (n int) {
+	for _, sub := range s.types {
+		n += sub.held
+	}
+	return n
 }
 
 func (r *request) check() error {
@@ -146,7 +158,7 @@ func (r *request) check() error {
 func (s *subscription) settle(r *request) outcome {
 	if s.flight != nil && r.nonce == s.flight.nonce {
 		refused := s.answer(r.refused)
-		return outcome{acked: r.refused == "", refused: refused}
+		return outcome{acked: r.refused == "", nacked: r.refused != "", refused: refused}
 	}
 	return outcome{stale: r.nonce != s.lastNonce}
 }

@@ -129,9 +129,10 @@ func (st *stream) run() error {
 		return nil
 	}
 	st.session = newSession(st.wire.sotw(), st.since)
-	proxy := st.node.proxy(s.add(st))
+	snapshot := s.add(st)
 	defer s.remove(st)
-	st.join(proxy)
+	st.node.inhabited(snapshot)
+	st.join(st.node.proxy(snapshot))
 	defer st.leave()
 	return st.loop(first)
 }

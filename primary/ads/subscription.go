@@ -16,6 +16,7 @@ type subscription struct {
 
 	wildcard bool
 	names    map[string]bool
+	held     int // bytes of names
 	// has holds the version last sent, or claimed at the start; "" where the
 	// client was told that there is none.
 	has     map[string]string
@@ -74,7 +75,10 @@ func (s *subscription) subscribe(name string) {
 		s.wildcard, s.all, s.mustAnswer = true, true, true
 		return
 	}
-	s.names[name] = true
+	if !s.names[name] {
+		s.names[name] = true
+		s.held += len(name)
+	}
 	s.dirty[name] = true
 	s.forget(name)
 }
@@ -90,7 +94,10 @@ func (s *subscription) unsubscribe(name string) {
 		}
 		return
 	}
-	delete(s.names, name)
+	if s.names[name] {
+		delete(s.names, name)
+		s.held -= len(name)
+	}
 	if !s.wildcard {
 		s.forget(name)
 	}
