@@ -111,16 +111,29 @@ func (e *elected) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// term stands for election once, and leads until the Lease is lost or ctx ends.
-func (e *elected) term(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+// term stands for election once, and leads until the Lease is lost or outer
+// ends. Then the Lease is let go only when the controllers have stopped, so that
+// no other replica writes beside them.
+func (e *elected) term(outer context.Context) error {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(outer))
 	defer cancel()
+	var started atomic.Bool
+	defer context.AfterFunc(outer, func() {
+		if !started.Load() {
+			cancel()
+		}
+	})()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: e.lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true, Name: api.ControlPlaneName,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
-				e.lead(ctx)
-				cancel() // a controller failed: let another try
+				started.Store(true)
+				ctx, stop := context.WithCancel(ctx) // by the elector where the Lease is lost
+				defer context.AfterFunc(outer, stop)()
+				if outer.Err() == nil {
+					e.lead(ctx)
+				}
+				cancel() // outer ended, or a controller failed: let another try
 			},
 			OnStoppedLeading: func() {},
 		},

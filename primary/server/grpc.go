@@ -13,7 +13,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/primary/ads"
 	"github.com/isthmus-mesh/isthmus/trust"
-	"github.com/isthmus-mesh/isthmus/trust/ca"
 	"github.com/isthmus-mesh/isthmus/trust/csr"
 )
 
@@ -47,14 +46,14 @@ func newGRPC(source trust.Source, log *slog.Logger) *grpc.Server {
 
 // authenticate returns how xDS streams prove who they are. Only proxies of this
 // cluster are served: others have a control plane of their own.
-func authenticate(authority *ca.Authority, reviewer csr.Reviewer) func(context.Context) (ads.Caller, error) {
+func authenticate(service *csr.Server, cluster string) func(context.Context) (ads.Caller, error) {
 	return func(ctx context.Context) (ads.Caller, error) {
-		caller, err := csr.Authenticate(ctx, reviewer, authority.Bundle())
+		caller, err := service.Authenticate(ctx)
 		if err != nil {
 			return ads.Caller{}, err
 		}
-		if caller.Cluster != authority.Cluster() {
-			return ads.Caller{}, status.Errorf(codes.PermissionDenied, "proxies of cluster %q are not served by cluster %q", caller.Cluster, authority.Cluster())
+		if caller.Cluster != cluster {
+			return ads.Caller{}, status.Errorf(codes.PermissionDenied, "proxies of cluster %q are not served by cluster %q", caller.Cluster, cluster)
 		}
 		return ads.Caller{ID: caller.ID, Cluster: caller.Cluster, Pod: caller.Pod}, nil
 	}

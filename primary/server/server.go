@@ -98,8 +98,11 @@ func (s *Server) assemble() (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.csr = csr.NewServer(csr.Options{Authority: p.authority, Reviewer: reviewer, Log: s.log})
-	if p.ads, err = ads.New(ads.Options{Authenticate: authenticate(p.authority, reviewer), Log: s.log, Metrics: s.opts.Metrics}); err != nil {
+	p.csr = csr.NewServer(csr.Options{
+		Authority: p.authority, Reviewer: reviewer, Log: s.log,
+		Lives: func(id trust.ID) bool { return p.watch.Runs(id.Namespace(), id.ServiceAccount()) },
+	})
+	if p.ads, err = ads.New(ads.Options{Authenticate: authenticate(p.csr, p.authority.Cluster()), Log: s.log, Metrics: s.opts.Metrics}); err != nil {
 		return nil, err
 	}
 	if p.serving, err = webhook.NewServing(webhook.ServingOptions{

@@ -158,6 +158,21 @@ func (f *feed) count() int {
 	return len(f.objects)
 }
 
+// runs reports whether a pod of that account is held that has not ended.
+func (f *feed) runs(namespace, account string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r, o := range f.objects {
+		if r.kind != ingest.KindPod || r.name.Namespace != namespace {
+			continue
+		}
+		if p, ok := o.(*ingest.Pod); ok && p.Account == account && !p.Done {
+			return true
+		}
+	}
+	return false
+}
+
 // put stores o under r, nil being gone. The caller holds mu.
 func (f *feed) put(r ref, o ingest.Object) {
 	if o == nil {

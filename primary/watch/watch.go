@@ -184,6 +184,15 @@ func (w *Watcher) Unread() []string {
 	return nil
 }
 
+// Runs reports whether a pod of that account is in the own cluster, as far as
+// is known: before the cluster has been read nobody is missing.
+func (w *Watcher) Runs(namespace, account string) bool {
+	w.mu.Lock()
+	local := w.feeds[w.opts.Cluster]
+	w.mu.Unlock()
+	return local == nil || local.runs(namespace, account)
+}
+
 func (w *Watcher) mark() {
 	select {
 	case w.dirty <- struct{}{}:

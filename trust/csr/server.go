@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	cav1 "github.com/isthmus-mesh/isthmus/api/ca"
+	"github.com/isthmus-mesh/isthmus/trust"
 	"github.com/isthmus-mesh/isthmus/trust/ca"
 )
 
@@ -22,6 +23,10 @@ type Options struct {
 	Reviewer  Reviewer      // required
 	Log       *slog.Logger  // nil discards
 	Limits    Limits        // zero fields mean the defaults
+	// Lives reports whether a pod of that identity is there, for callers that
+	// prove themselves by an SVID alone: a token is reviewed, but a stolen key
+	// could renew itself for ever. nil lets all renew.
+	Lives func(trust.ID) bool
 }
 
 // Server is the certificate service of one cluster: it signs for the identity
@@ -34,6 +39,7 @@ type Server struct {
 	log       *slog.Logger
 	sources   *limiter // by address, before authentication
 	callers   *limiter // by identity and pod, after it
+	lives     func(trust.ID) bool
 	signing   *gate
 }
 
@@ -47,11 +53,16 @@ func NewServer(opts Options) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	lives := opts.Lives
+	if lives == nil {
+		lives = func(trust.ID) bool { return true }
+	}
 	limits := opts.Limits.withDefaults()
 	return &Server{
 		authority: opts.Authority,
 		reviewer:  opts.Reviewer,
 		log:       log,
+		lives:     lives,
 		sources:   newLimiter(limits.SourceRate, limits.SourceBurst, limits.Keys),
 		callers:   newLimiter(limits.CallerRate, limits.CallerBurst, limits.Keys),
 		signing:   newGate(limits.Signers, limits.Waiting),
@@ -65,7 +76,7 @@ func (s *Server) Register(to *grpc.Server) { cav1.RegisterCertificateServiceServ
 // and RESOURCE_EXHAUSTED for a caller above its limit.
 func (s *Server) Sign(ctx context.Context, request *cav1.SignRequest) (response *cav1.SignResponse, err error) {
 	defer recoverTo(&err, s.log)
-	caller, err := s.authenticate(ctx)
+	caller, err := s.Authenticate(ctx)
 	if err != nil {
 		s.log.Warn("certificate refused", "source", sourceAddress(ctx), "code", status.Code(err).String(), "err", err)
 		return nil, err
@@ -81,8 +92,10 @@ func (s *Server) Sign(ctx context.Context, request *cav1.SignRequest) (response 
 	return &cav1.SignResponse{Chain: ders(chain), Bundle: ders(s.authority.Bundle().Roots())}, nil
 }
 
-// authenticate also bounds what an unknown caller may cost the API server.
-func (s *Server) authenticate(ctx context.Context) (Caller, error) {
+// Authenticate does what the function of that name does, and bounds what unknown
+// callers of one address may cost the API server. All services of a port share
+// the bound.
+func (s *Server) Authenticate(ctx context.Context) (Caller, error) {
 	if !s.sources.allow(sourceAddress(ctx), time.Now()) {
 		return Caller{}, status.Error(codes.ResourceExhausted, "too many requests from this address")
 	}
@@ -96,6 +109,9 @@ func (s *Server) sign(ctx context.Context, caller Caller, request *cav1.SignRequ
 	}
 	if request.GetCluster() != caller.Cluster {
 		return nil, status.Errorf(codes.PermissionDenied, "proved cluster %q, asked for another", caller.Cluster)
+	}
+	if caller.Renewal && !s.lives(caller.ID) {
+		return nil, status.Error(codes.PermissionDenied, "no pod of this account is there: come with its token")
 	}
 	if !s.callers.allow(caller.key(), time.Now()) {
 		return nil, status.Error(codes.ResourceExhausted, "too many requests from this workload")

@@ -41,6 +41,7 @@ import (
 const (
 	web   = "spiffe://mesh.test/ns/shop/sa/web"
 	admin = "spiffe://mesh.test/ns/shop/sa/admin"
+	gone  = "spiffe://mesh.test/ns/shop/sa/gone"
 	self  = "spiffe://mesh.test/ns/isthmus-system/sa/isthmusd"
 )
 
@@ -161,6 +162,7 @@ func start(t testing.TB, limits csr.Limits) *env {
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(trust.ServerTLS(source, nil, false, nil))))
 	csr.NewServer(csr.Options{
 		Authority: e.authority, Reviewer: e.reviewer, Limits: limits, Log: slog.New(slog.NewTextHandler(e.log, nil)),
+		Lives: func(id trust.ID) bool { return id.String() != gone },
 	}).Register(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -407,6 +409,25 @@ func TestRenewalBySVID(t *testing.T) {
 	}
 	if _, err := call(t, e.client(t, foreign), goodToken(t, web, "east"), body); status.Code(err) != codes.Unavailable {
 		t.Errorf("svid of another root: %v, want %s", err, codes.Unavailable)
+	}
+}
+
+// A key that was stolen from a pod does not renew itself once no pod of that
+// account is there; a token, which the API server reviews, is enough as ever.
+// (faults 40)
+func TestRenewalNeedsAPod(t *testing.T) {
+	t.Parallel()
+	e := start(t, csr.Limits{})
+	body := &cav1.SignRequest{Csr: request(t, &x509.CertificateRequest{}, newKey(t)), Cluster: "east"}
+	stolen, err := e.authority.Issue(identity(t, gone))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(t, e.client(t, stolen), "", body); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("renewed without a pod: %v", err)
+	}
+	if _, err := call(t, e.client(t, trust.SVID{}), goodToken(t, gone, "east"), body); err != nil {
+		t.Errorf("with a token: %v", err)
 	}
 }
 
