@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -38,9 +39,8 @@ func (e *exchange) answer(got *upstream.Exchange) {
 
 func (e *exchange) writeHead(res *http.Response) {
 	h := e.w.Header()
-	for name, values := range forwardable(res.Header, "") {
-		h[name] = values
-	}
+	endHop(res.Header, "")
+	maps.Copy(h, res.Header)
 	h.Del("Te")
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // else net/http guesses one
@@ -109,7 +109,7 @@ func (e *exchange) switchProtocols(got *upstream.Exchange) {
 	}
 	defer func() { _ = conn.Close() }()
 	got.Response.Body = nil
-	got.Response.Header = forwardable(got.Response.Header, e.upgrade)
+	endHop(got.Response.Header, e.upgrade)
 	if got.Response.Write(brw) != nil || brw.Flush() != nil {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/dataplane/config"
@@ -19,6 +20,10 @@ const (
 	maxStreams     = 250
 )
 
+// leaveIdle is how long connections without a request stay when a chain leaves:
+// those in use are told with their next response.
+const leaveIdle = 500 * time.Millisecond
+
 // chain serves the connections of one filter chain. It lives as long as the
 // chain's configuration stays the same.
 type chain struct {
@@ -26,24 +31,28 @@ type chain struct {
 	listener string
 	cfg      *config.Chain
 	conns    *tracker
-
-	mu     sync.Mutex
-	server *http.Server // nil unless the chain is HTTP's
-	queue  *connQueue
+	server   *http.Server // nil unless the chain is HTTP's
+	queue    *connQueue   // of server
+	leaving  atomic.Bool
+	closed   chan struct{}
+	once     sync.Once
 }
 
 func newChain(p *Proxy, l *config.Listener, cfg *config.Chain) *chain {
-	c := &chain{proxy: p, listener: l.Name, cfg: cfg, conns: newTracker()}
+	c := &chain{proxy: p, listener: l.Name, cfg: cfg, conns: newTracker(), closed: make(chan struct{})}
 	if cfg.HTTP != nil {
-		c.startServer(!p.draining.Load())
+		c.startServer()
+	}
+	if p.draining {
+		c.leave()
 	}
 	return c
 }
 
-// startServer serves new connections by a new server.
-func (c *chain) startServer(keepAlives bool) {
+func (c *chain) startServer() {
 	p := c.proxy
-	server := &http.Server{
+	c.queue = newConnQueue()
+	c.server = &http.Server{
 		Handler:                      &handler{chain: c, http: c.cfg.HTTP},
 		ReadHeaderTimeout:            p.opts.HeaderTimeout,
 		IdleTimeout:                  httpIdle,
@@ -56,16 +65,9 @@ func (c *chain) startServer(keepAlives bool) {
 			return context.WithValue(ctx, downstreamKey{}, conn)
 		},
 	}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	server.SetKeepAlivesEnabled(keepAlives)
-	queue := newConnQueue()
-	c.server, c.queue = server, queue
-	p.conns.Add(1)
-	go func() {
-		defer p.conns.Done()
-		_ = server.Serve(queue)
-	}()
+	c.server.Protocols.SetHTTP1(true)
+	c.server.Protocols.SetUnencryptedHTTP2(true)
+	p.conns.Go(func() { _ = c.server.Serve(c.queue) })
 }
 
 type downstreamKey struct{}
@@ -83,10 +85,7 @@ func (c *chain) track(d *downstream) bool {
 func (c *chain) serve(d *downstream) {
 	switch {
 	case c.cfg.HTTP != nil:
-		c.mu.Lock()
-		queue := c.queue
-		c.mu.Unlock()
-		if !queue.push(d) {
+		if !c.queue.push(d) {
 			_ = d.Close()
 		}
 	case c.cfg.Direct != nil:
@@ -100,42 +99,41 @@ func (c *chain) serve(d *downstream) {
 	}
 }
 
-// leave asks callers to go elsewhere, and still serves those that come.
+// leave asks callers to go elsewhere, and still serves those that come: each
+// response says so, and who asks nothing for a while is left. It does not wait.
+// (http.Server.Shutdown would drop requests that it has just read.)
 func (c *chain) leave() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.server == nil {
+	if c.server == nil || c.leaving.Swap(true) {
 		return
 	}
-	old := c.server
-	c.startServer(false)
-	c.proxy.conns.Add(1)
-	go func() {
-		defer c.proxy.conns.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-		defer cancel()
-		_ = old.Shutdown(ctx) // ends early when the proxy closes all connections
-	}()
+	c.proxy.conns.Go(func() {
+		tick := time.NewTicker(leaveIdle / 5)
+		defer tick.Stop()
+		for {
+			select {
+			case <-c.closed:
+				return
+			case now := <-tick.C:
+				c.conns.closeIdle(now.Add(-leaveIdle))
+			}
+		}
+	})
 }
 
-// drain takes no new connection, lets those that are there finish within
-// timeout, and closes the rest. It does not wait.
+// drain takes no new connection, lets those that are there (in their handshake,
+// too) finish within timeout, and closes the rest. It does not wait.
 func (c *chain) drain(timeout time.Duration) {
 	empty := c.conns.finish()
-	c.proxy.conns.Add(1)
-	go func() {
-		defer c.proxy.conns.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		defer cancel()
-		if server := c.current(); server != nil {
-			go func() { _ = server.Shutdown(ctx) }()
-		}
+	c.leave()
+	c.proxy.conns.Go(func() {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
 		select {
 		case <-empty:
-		case <-ctx.Done():
+		case <-timer.C:
 		}
 		c.close()
-	}()
+	})
 }
 
 // kill closes everything at once.
@@ -144,17 +142,14 @@ func (c *chain) kill() {
 	c.close()
 }
 
+// close closes the sockets first: to say farewell in TLS takes 5 s where the
+// peer does not read.
 func (c *chain) close() {
-	if server := c.current(); server != nil {
-		_ = server.Close()
-	}
+	c.once.Do(func() { close(c.closed) })
 	c.conns.closeAll()
-}
-
-func (c *chain) current() *http.Server {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.server
+	if c.server != nil {
+		_ = c.server.Close()
+	}
 }
 
 // connQueue hands connections to an http.Server as if it had accepted them.

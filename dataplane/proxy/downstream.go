@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +34,29 @@ type downstream struct {
 
 	mu     sync.Mutex
 	closed bool
-	ends   []func() // run at the first Close
+	ends   []func()  // run at the first Close
+	asking int       // requests under way
+	idle   time.Time // since when there is none; zero before the first
+}
+
+// request counts a request; the returned function ends it.
+func (d *downstream) request() (end func()) {
+	d.mu.Lock()
+	d.asking++
+	d.mu.Unlock()
+	return func() {
+		d.mu.Lock()
+		d.asking--
+		d.idle = time.Now()
+		d.mu.Unlock()
+	}
+}
+
+// idleSince reports whether the last request ended before t.
+func (d *downstream) idleSince(t time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asking == 0 && !d.idle.IsZero() && d.idle.Before(t)
 }
 
 // Close closes the connection and ends its counting. It may be called again.
@@ -126,32 +150,42 @@ func (t *tracker) finish() <-chan struct{} {
 
 // closeAll closes the sockets; whoever serves a connection then ends it.
 func (t *tracker) closeAll() {
-	t.mu.Lock()
-	all := make([]*downstream, 0, len(t.conns))
-	for d := range t.conns {
-		all = append(all, d)
-	}
-	t.mu.Unlock()
-	for _, d := range all {
+	for _, d := range t.all() {
 		_ = d.raw.Close()
 	}
+}
+
+// closeIdle closes the sockets whose last request ended before a time.
+func (t *tracker) closeIdle(before time.Time) {
+	for _, d := range t.all() {
+		if d.idleSince(before) {
+			_ = d.raw.Close()
+		}
+	}
+}
+
+func (t *tracker) all() []*downstream {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.conns))
 }
 
 // take serves a connection accepted for the listener of that name, or closes
 // it where there are too many.
 func (p *Proxy) take(conn net.Conn, name string) {
-	if !p.limits.begin() {
+	src := addrPort(conn.RemoteAddr())
+	if !p.limits.begin(src.Addr()) {
 		p.telemetry.Refused("too_many_connections")
 		_ = conn.Close()
 		return
 	}
 	end := p.telemetry.Connection()
-	d := &downstream{Conn: conn, raw: conn, src: addrPort(conn.RemoteAddr())}
+	d := &downstream{Conn: conn, raw: conn, src: src}
 	p.conns.Add(1)
 	d.atClose(func() {
 		p.live.remove(d)
 		end()
-		p.limits.end()
+		p.limits.end(src.Addr())
 		p.conns.Done()
 	})
 	if !p.live.add(d) {
@@ -169,18 +203,9 @@ func (p *Proxy) handle(d *downstream, name string) {
 			d.abort()
 		}
 	}()
-	if !p.limits.beginShake(d.src.Addr()) {
-		p.refuse(d, "too_many_handshakes", nil)
-		return
-	}
 	c, reason, err := p.admit(d, name)
-	p.limits.endShake(d.src.Addr())
 	if err != nil {
 		p.refuse(d, reason, err)
-		return
-	}
-	if !c.track(d) {
-		_ = d.Close()
 		return
 	}
 	c.serve(d)
@@ -195,27 +220,47 @@ func (p *Proxy) refuse(d *downstream, reason string, err error) {
 // admit returns the chain that serves the connection, after inspection and TLS.
 // With an error comes the reason for the metric.
 func (p *Proxy) admit(d *downstream, name string) (*chain, string, error) {
-	l, err := p.route(d, name)
-	if err != nil {
-		return nil, "loop_or_unknown", err
+	if !p.limits.beginShake(d.src.Addr()) {
+		return nil, "too_many_handshakes", errShakes
 	}
-	if err := inspectConn(d, l.cfg); err != nil {
-		return nil, "inspection", err
+	defer p.limits.endShake(d.src.Addr())
+	c, reason, err := p.find(d, name)
+	if err != nil || c.cfg.TLS == nil {
+		return c, reason, err
 	}
-	cc := matchChain(l.cfg, d.dst.Port(), d.seen)
-	if cc == nil {
-		return nil, "no_filter_chain", fmt.Errorf("no filter chain of %s matches server name %q, protocols %q", l.cfg.Name, d.seen.ServerName, d.seen.Applications)
+	if err := p.handshake(d, c.cfg.TLS); err != nil {
+		return nil, "tls_handshake", err
 	}
-	d.direction = l.cfg.Direction
-	if cc.TLS != nil {
-		if err := p.handshake(d, cc.TLS); err != nil {
-			return nil, "tls_handshake", err
-		}
-	}
-	return l.chains[cc], "", nil
+	return c, "", nil
 }
 
-var errLoop = errors.New("the destination is this proxy's own listener")
+// find returns the chain of the connection, which counts among the chain's from
+// then on: a change of configuration does not cut short its handshake.
+func (p *Proxy) find(d *downstream, name string) (*chain, string, error) {
+	for {
+		l, err := p.route(d, name)
+		if err != nil {
+			return nil, "loop_or_unknown", err
+		}
+		if err := inspectConn(d, l.cfg); err != nil {
+			return nil, "inspection", err
+		}
+		cc := matchChain(l.cfg, d.dst.Port(), d.seen)
+		if cc == nil {
+			return nil, "no_filter_chain", fmt.Errorf("no filter chain of %s matches server name %q, protocols %q", l.cfg.Name, d.seen.ServerName, d.seen.Applications)
+		}
+		d.direction = l.cfg.Direction
+		if c := l.chains[cc]; c.track(d) {
+			return c, "", nil
+		}
+		// The chain was withdrawn this moment; there is another table.
+	}
+}
+
+var (
+	errLoop   = errors.New("the destination is this proxy's own listener")
+	errShakes = errors.New("too many handshakes in flight")
+)
 
 // route finds the listener of the connection's destination.
 func (p *Proxy) route(d *downstream, name string) (*listener, error) {
@@ -266,8 +311,10 @@ func inspectConn(d *downstream, l *config.Listener) error {
 	if l.InspectTimeout > 0 {
 		deadline = time.Now().Add(l.InspectTimeout)
 	}
-	d.peeked = inspect.NewConn(d.raw)
-	d.Conn = d.peeked
+	if d.peeked == nil {
+		d.peeked = inspect.NewConn(d.raw)
+		d.Conn = d.peeked
+	}
 	seen, err := inspect.Inspect(d.peeked, l.TLSInspector, l.HTTPInspector, deadline)
 	d.seen = seen
 	if errors.Is(err, inspect.ErrTimeout) && l.ContinueOnTimeout {

@@ -47,25 +47,26 @@ func (e *exchange) clean() (status int, reason string) {
 	if e.upgrade != "" && (e.h2 || !slices.Contains(e.http.Upgrades, e.upgrade)) {
 		return http.StatusForbidden, "upgrade to " + e.upgrade + " is not allowed"
 	}
-	e.cleanIdentity(r.Header)
+	endHop(r.Header, e.upgrade) // before anything of ours is set: nobody may name that as of the hop
+	stripIdentity(r.Header)
+	if e.http.SetXFCC && e.d.peer != nil {
+		r.Header.Set(headerXFCC, e.xfcc())
+	}
 	if e.http.RequestID && r.Header.Get(headerRequestID) == "" {
 		r.Header.Set(headerRequestID, newRequestID())
 	}
 	return 0, ""
 }
 
-// cleanIdentity strips what would tell the application who calls, and sets it
-// from the verified peer. Underscores are taken for hyphens, as applications do.
-func (e *exchange) cleanIdentity(h http.Header) {
-	for name := range h {
-		canonical := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		if canonical == headerXFCC || strings.HasPrefix(canonical, headerPrefix) {
-			delete(h, name)
-		}
-	}
-	if e.http.SetXFCC && e.d.peer != nil {
-		h.Set(headerXFCC, e.xfcc())
-	}
+// stripIdentity removes what would tell the application who calls.
+func stripIdentity(h http.Header) {
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return tellsIdentity(name) })
+}
+
+// tellsIdentity takes underscores for hyphens, as applications do.
+func tellsIdentity(name string) bool {
+	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	return name == headerXFCC || strings.HasPrefix(name, headerPrefix)
 }
 
 // xfcc describes the caller's certificate in Envoy's format. By is our own ID.
@@ -153,29 +154,30 @@ func (e *exchange) outgoing(ctx context.Context, host *upstream.Host, body *repl
 	u := *e.in.URL
 	u.Scheme, u.Host = "http", host.Addr.String()
 	out.URL, out.RequestURI, out.Close = &u, "", false
-	out.Header = forwardable(e.in.Header, e.upgrade)
+	out.Header = maps.Clone(e.in.Header)
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // else net/http names itself
 	}
-	out.Body, out.GetBody = body.next(), nil
-	if out.Body == nil {
+	out.GetBody = nil
+	if out.Body, out.Trailer = body.next(); out.Body == nil {
 		out.ContentLength = 0
 	}
 	out.TransferEncoding = nil
 	return out
 }
 
-// forwardable copies headers without those of the single hop.
-func forwardable(in http.Header, upgrade string) http.Header {
-	h := maps.Clone(in)
-	for _, v := range in["Connection"] {
+// endHop removes from h what was for the single hop, but for the wish to change
+// to upgrade, where that is not empty.
+func endHop(h http.Header, upgrade string) {
+	asked := h.Get("Upgrade")
+	trailers := httpguts.HeaderValuesContainsToken(h["Te"], "trailers")
+	for _, v := range h["Connection"] {
 		for name := range strings.SplitSeq(v, ",") {
 			if name = strings.TrimSpace(name); name != "" {
 				h.Del(name)
 			}
 		}
 	}
-	trailers := httpguts.HeaderValuesContainsToken(in["Te"], "trailers")
 	for _, name := range hopByHop {
 		h.Del(name)
 	}
@@ -184,7 +186,6 @@ func forwardable(in http.Header, upgrade string) http.Header {
 	}
 	if upgrade != "" {
 		h.Set("Connection", "Upgrade")
-		h.Set("Upgrade", in.Get("Upgrade"))
+		h.Set("Upgrade", asked)
 	}
-	return h
 }

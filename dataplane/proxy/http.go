@@ -53,9 +53,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e := &exchange{handler: h, w: w, in: r, d: d, h2: r.ProtoMajor == 2, began: time.Now(), flags: "-"}
+	defer d.request()()
 	defer e.report()
 	defer e.caught()
 	_ = http.NewResponseController(w).EnableFullDuplex()
+	if h.chain.leaving.Load() {
+		w.Header().Set("Connection", "close") // in HTTP/2 it becomes GOAWAY
+	}
 	if status, reason := e.clean(); status != 0 {
 		e.reply(status, reason)
 		return

@@ -63,13 +63,14 @@ type Proxy struct {
 	live      *tracker
 	own       ownPorts
 
-	table    atomic.Pointer[table]
-	draining atomic.Bool
-	conns    sync.WaitGroup // connections and accept loops
+	table atomic.Pointer[table]
+	conns sync.WaitGroup // connections and accept loops
 
-	mu      sync.Mutex // serialises Apply, Run's end and Drain; guards the rest
-	sockets map[netip.AddrPort]*socket
-	closed  bool
+	mu       sync.Mutex // serialises Apply, Run's end and leaving; guards the rest
+	sockets  map[netip.AddrPort]*socket
+	draining bool // callers are asked to leave
+	refuses  bool // no new connections
+	closed   bool
 }
 
 // New checks opts. It opens nothing.
@@ -133,10 +134,7 @@ func (p *Proxy) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for addr, s := range p.sockets {
-		s.close()
-		delete(p.sockets, addr)
-	}
+	p.closeSockets()
 	old := p.table.Swap(newTable(&config.Config{}))
 	for _, l := range old.byName {
 		for _, c := range l.all() {
@@ -148,16 +146,47 @@ func (p *Proxy) close() {
 	p.set.Apply(&config.Config{})
 }
 
-// Drain ends the proxy's life politely: it goes on taking connections, but asks
-// callers to leave (GOAWAY, Connection: close), and returns when no connection
-// is left, or at the end of ctx with the number of those that are.
-func (p *Proxy) Drain(ctx context.Context) error {
-	p.draining.Store(true)
+// Refuse closes all listening sockets for good, so that new callers go elsewhere
+// at once. What is open goes on.
+func (p *Proxy) Refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuses = true
+	p.closeSockets()
+}
+
+func (p *Proxy) closeSockets() {
+	for addr, s := range p.sockets {
+		p.closeSocket(addr, s)
+	}
+}
+
+func (p *Proxy) closeSocket(addr netip.AddrPort, s *socket) {
+	s.close()
+	p.own.remove(s.ln.Addr())
+	delete(p.sockets, addr)
+}
+
+// leave asks all callers to go elsewhere.
+func (p *Proxy) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.draining = true
 	for _, l := range p.table.Load().byName {
 		for _, c := range l.all() {
 			c.leave()
 		}
 	}
+}
+
+// Drain ends the proxy's life politely: it goes on taking connections, but asks
+// callers to leave (GOAWAY, Connection: close), and returns when no connection
+// is left, or at the end of ctx with the number of those that are.
+func (p *Proxy) Drain(ctx context.Context) error {
+	p.leave()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for p.limits.open() > 0 {

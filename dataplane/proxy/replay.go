@@ -2,8 +2,11 @@ package proxy
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"sync"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // maxReplay bounds in bytes what is kept of a body so that the request can be
@@ -15,9 +18,11 @@ const maxReplay = 64 << 10
 // its own, and only when an attempt asks for bytes: so an attempt can be given
 // up while the caller is silent, and what then comes is there for the next.
 type replay struct {
+	in     *http.Request
 	source io.Reader // nil: no body
 
 	mu      sync.Mutex
+	last    *replayBody // of the latest attempt
 	kept    []byte
 	err     error // how source ended
 	reading bool
@@ -30,22 +35,46 @@ func newReplay(r *http.Request) *replay {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return &replay{}
 	}
-	return &replay{source: r.Body, keeping: true, ready: make(chan struct{})}
+	return &replay{in: r, source: r.Body, keeping: true, ready: make(chan struct{})}
 }
 
-// next returns the body for one attempt, from the beginning.
-func (r *replay) next() io.ReadCloser {
+// next returns the body for one attempt, from the beginning, and the trailers
+// that are complete when it has been read to its end. The attempt before gets
+// nothing more: its connection may go on reading for a while, and must not take
+// what belongs to this one.
+func (r *replay) next() (io.ReadCloser, http.Header) {
 	if r.source == nil {
+		return nil, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last != nil {
+		_ = r.last.Close()
+	}
+	r.last = &replayBody{of: r, closed: make(chan struct{}), trailer: trailers(r.in)}
+	return r.last, r.last.trailer
+}
+
+// trailers returns the trailers of a request as far as they may pass. Before the
+// body's end they have no values. nil says that there will be none.
+func trailers(in *http.Request) http.Header {
+	if in.ContentLength >= 0 && len(in.Trailer) == 0 {
 		return nil
 	}
-	return &replayBody{of: r, closed: make(chan struct{})}
+	out := http.Header{}
+	for name, values := range in.Trailer {
+		if httpguts.ValidTrailerHeader(name) && !tellsIdentity(name) {
+			out[name] = values
+		}
+	}
+	return out
 }
 
 // rewind reports whether the body can be sent again from its beginning.
 func (r *replay) rewind() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.lost
+	return !r.lost && (r.err == nil || r.err == io.EOF)
 }
 
 // stop keeps nothing any more: the request will not be sent again.
@@ -70,10 +99,11 @@ func (r *replay) read() {
 
 // replayBody is the body of one attempt.
 type replayBody struct {
-	of     *replay
-	off    int // how much of kept this attempt has had
-	once   sync.Once
-	closed chan struct{}
+	of      *replay
+	off     int // how much of kept this attempt has had
+	trailer http.Header
+	once    sync.Once
+	closed  chan struct{}
 }
 
 // Read gives what is kept, then what comes from the caller.
@@ -108,6 +138,7 @@ func (b *replayBody) take(p []byte) (n int, err error, wait <-chan struct{}) {
 		b.forget()
 		return n, nil, nil
 	case r.err != nil:
+		maps.Copy(b.trailer, trailers(r.in))
 		return 0, r.err, nil
 	case !r.reading:
 		r.reading = true

@@ -50,9 +50,12 @@ func (p *Proxy) Apply(state map[string]map[string]proto.Message) error {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Listeners)) {
 		next.add(p, prev, cfg.Listeners[name])
 	}
-	bindErr := p.bind(next)
+	opened, bindErr := p.bind(next)
 	p.table.Store(next)
 	close(prev.changed)
+	for _, s := range opened { // now that there is somebody to serve
+		p.conns.Go(s.accept)
+	}
 	p.unbind(next)
 	p.retire(prev, next)
 	return errors.Join(buildErr, bindErr)
@@ -92,8 +95,12 @@ func (p *Proxy) retire(prev, next *table) {
 	}
 }
 
-// bind opens the sockets that next wants and that are not open yet.
-func (p *Proxy) bind(next *table) error {
+// bind opens the sockets that next wants and that are not open yet, and returns them.
+func (p *Proxy) bind(next *table) ([]*socket, error) {
+	if p.refuses {
+		return nil, nil
+	}
+	var opened []*socket
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(next.byName)) {
 		l := next.byName[name].cfg
@@ -101,7 +108,10 @@ func (p *Proxy) bind(next *table) error {
 			continue
 		}
 		for i, addr := range l.Addresses {
-			err := p.bindOne(name, addr)
+			s, err := p.bindOne(name, addr)
+			if s != nil {
+				opened = append(opened, s)
+			}
 			if err != nil && i > 0 && noFamily(err) {
 				p.log.Info("address family is not available", "listener", name, "address", addr.String())
 				continue
@@ -111,13 +121,14 @@ func (p *Proxy) bind(next *table) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return opened, errors.Join(errs...)
 }
 
-func (p *Proxy) bindOne(name string, addr netip.AddrPort) error {
+// bindOne returns the socket where it had to be opened.
+func (p *Proxy) bindOne(name string, addr netip.AddrPort) (*socket, error) {
 	if s := p.sockets[addr]; s != nil {
 		s.listener.Store(&name)
-		return nil
+		return nil, nil
 	}
 	network := "tcp4"
 	if addr.Addr().Is6() {
@@ -125,17 +136,12 @@ func (p *Proxy) bindOne(name string, addr netip.AddrPort) error {
 	}
 	ln, err := p.opts.Listen(context.Background(), network, addr)
 	if err != nil {
-		return fmt.Errorf("listen at %s: %w", addr, err)
+		return nil, fmt.Errorf("listen at %s: %w", addr, err)
 	}
 	s := newSocket(p, ln, name)
 	p.sockets[addr] = s
 	p.own.add(ln.Addr())
-	p.conns.Add(1)
-	go func() {
-		defer p.conns.Done()
-		s.accept()
-	}()
-	return nil
+	return s, nil
 }
 
 // unbind closes the sockets that next does not want.
@@ -150,9 +156,7 @@ func (p *Proxy) unbind(next *table) {
 	}
 	for addr, s := range p.sockets {
 		if !wanted[addr] {
-			s.close()
-			p.own.remove(s.ln.Addr())
-			delete(p.sockets, addr)
+			p.closeSocket(addr, s)
 		}
 	}
 }

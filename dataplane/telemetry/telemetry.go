@@ -104,9 +104,17 @@ func New(reg prometheus.Registerer) (*Recorder, error) {
 // Request counts one request: code is the status sent to the caller, grpc the
 // gRPC status or "".
 func (r *Recorder) Request(c Call, code int, grpc string, took time.Duration) {
-	values := append(c.values(), strconv.Itoa(code), grpc)
+	values := append(c.values(), strconv.Itoa(code), grpcStatus(grpc))
 	r.requests.WithLabelValues(values...).Inc()
 	r.duration.WithLabelValues(values...).Observe(float64(took) / float64(time.Millisecond))
+}
+
+// grpcStatus bounds what an application may make labels of: there are 17 codes.
+func grpcStatus(s string) string {
+	if n, err := strconv.ParseUint(s, 10, 8); s != "" && (err != nil || n > 16) {
+		return unknown
+	}
+	return s
 }
 
 // Opened counts a TCP connection that was connected through.

@@ -41,10 +41,12 @@ type Conn struct {
 	once    sync.Once
 }
 
-// Write counts, so that a caller can tell whether anything was sent at all.
+// Write counts, so that a caller can tell whether anything was sent at all. What
+// is being written may have been.
 func (c *Conn) Write(p []byte) (int, error) {
+	c.written.Add(int64(len(p)))
 	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
+	c.written.Add(int64(n - len(p)))
 	return n, err
 }
 

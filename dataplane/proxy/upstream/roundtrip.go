@@ -64,7 +64,7 @@ func (h *Host) acquire(ctx context.Context, p *pool) (*pooled, bool, error) {
 }
 
 func (h *Host) reset(ctx context.Context, p *pool, pc *pooled, before int64, reused bool, err error) error {
-	refused := isRefused(err)
+	refused := p.proto == protoH2 && isRefused(err)
 	r := &ResetError{Addr: h.Addr, Refused: refused, Reused: reused, Err: err}
 	r.Unsent = p.proto == protoH1 && pc.conn.written.Load() == before
 	if ctx.Err() == nil && !refused && !reused {

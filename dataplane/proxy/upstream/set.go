@@ -21,10 +21,13 @@ type Set struct {
 
 	mu       sync.RWMutex
 	clusters map[string]*Cluster
+	changed  chan struct{} // closed and replaced by each Apply
 }
 
 // NewSet returns an empty Set.
-func NewSet(dialer *Dialer) *Set { return &Set{dialer: dialer, clusters: map[string]*Cluster{}} }
+func NewSet(dialer *Dialer) *Set {
+	return &Set{dialer: dialer, clusters: map[string]*Cluster{}, changed: make(chan struct{})}
+}
 
 // Apply switches to cfg. Clusters whose configuration is the same pointer stay;
 // others drain, and new ones take over the record of their hosts.
@@ -48,6 +51,8 @@ func (s *Set) Apply(cfg *config.Config) {
 		}
 	}
 	s.clusters = next
+	close(s.changed)
+	s.changed = make(chan struct{})
 	for _, c := range gone {
 		c.drain()
 	}
@@ -57,26 +62,31 @@ func (s *Set) Apply(cfg *config.Config) {
 // wraps ErrUnknown where there is no such cluster, ErrNoHealthy where its hosts
 // did not become known in time.
 func (s *Set) Get(ctx context.Context, name string) (*Cluster, error) {
-	s.mu.RLock()
-	c := s.clusters[name]
-	s.mu.RUnlock()
-	if c == nil {
-		return nil, fmt.Errorf("%w %q", ErrUnknown, name)
-	}
-	select {
-	case <-c.ready:
-		return c, nil
-	default:
-	}
-	timer := time.NewTimer(warmTimeout)
-	defer timer.Stop()
-	select {
-	case <-c.ready:
-		return c, nil
-	case <-timer.C:
-		return nil, fmt.Errorf("%w: hosts of %q are not known yet", ErrNoHealthy, name)
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	var timeout <-chan time.Time
+	for {
+		s.mu.RLock()
+		c, changed := s.clusters[name], s.changed
+		s.mu.RUnlock()
+		if c == nil {
+			return nil, fmt.Errorf("%w %q", ErrUnknown, name)
+		}
+		select {
+		case <-c.ready:
+			return c, nil
+		default:
+		}
+		if timeout == nil {
+			timer := time.NewTimer(warmTimeout)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-changed: // maybe another cluster bears the name now
+		case <-timeout:
+			return nil, fmt.Errorf("%w: hosts of %q are not known yet", ErrNoHealthy, name)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 
