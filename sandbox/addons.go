@@ -13,12 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	mcscrd "sigs.k8s.io/mcs-api/config/crd"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/sandbox/plan"
@@ -27,23 +25,9 @@ import (
 //go:embed coredns.yaml
 var coreDNSTemplate string
 
-// installAddOns gives a cluster the CRDs of the MCS API and CoreDNS, in this
-// order: CoreDNS watches ServiceImports from its start.
+// installAddOns gives a cluster CoreDNS, as every distribution does.
 func installAddOns(ctx context.Context, config *rest.Config, c plan.Cluster) error {
 	client, err := dynamic.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	for _, crd := range [][]byte{mcscrd.ServiceExportCRD, mcscrd.ServiceImportCRD} {
-		if err := applyAll(ctx, client, crd); err != nil {
-			return err
-		}
-	}
-	imports := schema.GroupVersionResource{Group: "multicluster.x-k8s.io", Version: "v1beta1", Resource: "serviceimports"}
-	err = poll(ctx, "ServiceImports", func() error {
-		_, err := client.Resource(imports).List(ctx, metav1.ListOptions{Limit: 1})
-		return err
-	})
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ type Options struct {
 	Clusters []Cluster // the first is contexts' default
 	Dir      string    // state, logs, kubeconfig; empty means DefaultDir. It is the sandbox's alone
 	Bin      string    // folder of the programs; empty looks in ISTHMUS_BIN and beside this program
-	Bare     bool      // no CoreDNS and no MCS CRDs
+	Bare     bool      // no CoreDNS
 	// DieWithParent ends the sandbox when this process ends: for tests.
 	DieWithParent bool
 	Progress      func(Event) // called from several goroutines; nil is fine

@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
+	"github.com/isthmus-mesh/isthmus/install"
+	"github.com/isthmus-mesh/isthmus/install/coredns"
 	"github.com/isthmus-mesh/isthmus/sandbox"
 )
 
@@ -166,6 +168,15 @@ func testClusterSet(t *testing.T, c *cluster) {
 	config, err := c.sandbox.Config(c.name)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if report, err := coredns.Look(t.Context(), c.Clientset); err != nil || report.State != coredns.Can {
+		t.Errorf("CoreDNS is not that of a stock cluster: %+v, %v", report, err)
+	}
+	if err := install.ApplyCRDs(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	if report, err := coredns.Configure(t.Context(), c.Clientset); err != nil || !report.Changed {
+		t.Fatalf("configure CoreDNS: %+v, %v", report, err)
 	}
 	applyImport(t, config, &mcs.ServiceImport{
 		ObjectMeta: metav1.ObjectMeta{Name: "checkout", Namespace: "default"},

@@ -27,7 +27,7 @@ func main() {
 func newRootCommand(getenv func(string) string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "isthmus-samples",
-		Short:         "Sample applications: Bookinfo, echo and a load client",
+		Short:         "Sample applications: Bookinfo, echo, a load client and DNS look-ups",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -39,6 +39,7 @@ func newRootCommand(getenv func(string) string) *cobra.Command {
 		newEchoCommand(getenv),
 		newClientCommand(),
 		newGetCommand(),
+		newLookupCommand(),
 		newIdleCommand(),
 	)
 	return cmd

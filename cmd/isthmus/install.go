@@ -30,6 +30,7 @@ type installFlags struct {
 	replicas    int
 	gateways    []string
 	allowServer []string
+	dns         string
 	timeout     time.Duration
 	verbose     bool
 }
@@ -39,7 +40,8 @@ func newInstallCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install CONTEXT...",
 		Short: "Install the mesh in clusters of one clusterset, and wait until it is ready",
-		Long: `Install the control plane, the east-west gateway and the definitions in each cluster.
+		Long: `Install the control plane, the east-west gateway and the definitions in each cluster, and let its CoreDNS serve the
+names of the clusterset (one zone and one option in its Corefile; uninstall takes them back).
 The first installation makes the clusterset's root, whose key stays on this machine, encrypted, in
 ~/.isthmus/CLUSTERSET (or $ISTHMUS_HOME); the next ones find it there. Each cluster gets an
 intermediate of its own. It may be run again: nothing changes that is as it should be.`,
@@ -71,6 +73,7 @@ intermediate of its own. It may be run again: nothing changes that is as it shou
 	flags.IntVar(&f.replicas, "replicas", 0, "replicas of the control plane")
 	flags.StringSliceVar(&f.gateways, "gateway-address", nil, "HOST:PORT of the east-west gateway where its Service cannot tell it (one cluster)")
 	flags.StringSliceVar(&f.allowServer, "allow-server", nil, "remote API servers to accept although they are on loopback; for tests")
+	flags.StringVar(&f.dns, "dns", string(clusterset.DNSAuto), "auto: let the cluster's CoreDNS serve the clusterset's names; skip: leave it alone")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long to wait until all is ready")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say each object")
 	return cmd
@@ -116,6 +119,9 @@ func doInstall(ctx context.Context, f installFlags, home string, clusters []*clu
 	if err != nil {
 		return nil, usageError{err}
 	}
+	if f.dns != "" && f.dns != string(clusterset.DNSAuto) && f.dns != string(clusterset.DNSSkip) {
+		return nil, usageErrorf("--dns is auto or skip, not %q", f.dns)
+	}
 	issuer, err := clusterset.OpenIssuer(store, f.files, domain)
 	if err != nil {
 		return nil, err
@@ -126,9 +132,9 @@ func doInstall(ctx context.Context, f installFlags, home string, clusters []*clu
 		note("use the root in " + issuer.Origin)
 	}
 	return clusterset.Install(ctx, clusterset.InstallOptions{
-		Targets: targets, Domain: domain, Issuer: issuer, Progress: step,
+		Targets: targets, Domain: domain, Issuer: issuer, Progress: step, DNS: clusterset.DNSMode(f.dns),
 		Values: install.Values{
-			Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer,
+			Clusterset: f.clusterset, Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer,
 		},
 	})
 }
@@ -193,6 +199,13 @@ func printInstalled(w io.Writer, results []clusterset.Result, contexts []string)
 			state = "was installed; brought up to date"
 		}
 		fmt.Fprintf(w, "cluster %s (context %s, network %s): %s\n", r.Cluster, r.Context, r.Network, state)
+		fmt.Fprintf(w, "  DNS: %s\n", r.DNS.Message)
+		if r.DNS.Next != "" {
+			fmt.Fprintf(w, "  to do: %s\n", r.DNS.Next)
+		}
+		for _, warning := range r.DNS.Warnings {
+			fmt.Fprintf(w, "  look: %s\n", warning)
+		}
 	}
 	next := "isthmus link " + strings.Join(contexts, " ")
 	if len(contexts) == 1 {

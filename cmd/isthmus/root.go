@@ -39,7 +39,6 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newDrillCommand(e),
 		newDemoCommand(e),
 		newSandboxCommand(streams),
-		newSandboxCommand(streams),
 		newVersionCommand(streams),
 	)
 	groupsNeedCommand(cmd)

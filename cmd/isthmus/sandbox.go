@@ -90,7 +90,7 @@ func (s *sandboxCommand) up() *cobra.Command {
 	}
 	cmd.Flags().StringSliceVar(&clusters, "clusters", []string{"east", "west"}, "names of the clusters, each as NAME or NAME=NETWORK")
 	cmd.Flags().BoolVar(&same, "same-network", false, "all clusters on one network: pods reach each other directly")
-	cmd.Flags().BoolVar(&opts.Bare, "bare", false, "no CoreDNS and no CRDs of the MCS API")
+	cmd.Flags().BoolVar(&opts.Bare, "bare", false, "no CoreDNS")
 	addOutput(cmd, &s.output)
 	return cmd
 }

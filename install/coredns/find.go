@@ -72,7 +72,8 @@ func Look(ctx context.Context, kube kubernetes.Interface) (Report, error) {
 	return report, err
 }
 
-const byHand = "let a CoreDNS of " + MinVersion + " or later serve " + api.ZoneClusterSet + " from ServiceImports (docs/dns.md); until then those names do not resolve in this cluster"
+// ByHand says what to do where Configure cannot.
+const ByHand = "let a CoreDNS of " + MinVersion + " or later serve " + api.ZoneClusterSet + " from ServiceImports (docs/dns.md); until then those names do not resolve in this cluster"
 
 func look(ctx context.Context, kube kubernetes.Interface) (Report, *found, error) {
 	deployment, err := findDeployment(ctx, kube)
@@ -80,7 +81,7 @@ func look(ctx context.Context, kube kubernetes.Interface) (Report, *found, error
 		return Report{}, nil, err
 	}
 	if deployment == nil {
-		return Report{State: Absent, Message: "no CoreDNS in " + Namespace, Next: byHand}, nil, nil
+		return Report{State: Absent, Message: "no CoreDNS in " + Namespace, Next: ByHand}, nil, nil
 	}
 	config, err := findConfig(ctx, kube, deployment)
 	if err != nil {
@@ -90,14 +91,14 @@ func look(ctx context.Context, kube kubernetes.Interface) (Report, *found, error
 	report := Report{Version: text}
 	switch {
 	case config == nil:
-		report.State, report.Message, report.Next = Unusual, "no ConfigMap of "+deployment.Name+" holds a "+corefileKey, byHand
+		report.State, report.Message, report.Next = Unusual, "no ConfigMap of "+deployment.Name+" holds a "+corefileKey, ByHand
 		return report, nil, nil
 	case !ok:
 		report.State, report.Message = TooOld, fmt.Sprintf("the version of image %q cannot be told", text)
-		report.Next = "see that it is " + MinVersion + " or later; " + byHand
+		report.Next = "see that it is " + MinVersion + " or later; " + ByHand
 	case version.MustParseGeneric(text).LessThan(version.MustParseGeneric(MinVersion)):
 		report.State, report.Message = TooOld, fmt.Sprintf("CoreDNS %s cannot serve a clusterset", text)
-		report.Next = "upgrade CoreDNS to " + MinVersion + " or later (it comes with Kubernetes 1.35), then isthmus install again; or " + byHand
+		report.Next = "upgrade CoreDNS to " + MinVersion + " or later (it comes with Kubernetes 1.35), then isthmus install again; or " + ByHand
 	default:
 		report.readCorefile(config)
 	}
@@ -111,11 +112,11 @@ func (r *Report) readCorefile(config *corev1.ConfigMap) {
 	edited, err := corefile.Edit(config.Data[corefileKey], api.ZoneClusterSet)
 	switch {
 	case err != nil:
-		r.State, r.Message, r.Next = Unusual, fmt.Sprintf("the Corefile in ConfigMap %s is unusual: %v", name, err), byHand
+		r.State, r.Message, r.Next = Unusual, fmt.Sprintf("the Corefile in ConfigMap %s is unusual: %v", name, err), ByHand
 	case edited == config.Data[corefileKey]:
 		r.State, r.Message = Serves, fmt.Sprintf("CoreDNS %s serves %s", r.Version, api.ZoneClusterSet)
 	case config.Immutable != nil && *config.Immutable:
-		r.State, r.Message, r.Next = Unusual, "the ConfigMap "+name+" is immutable", byHand
+		r.State, r.Message, r.Next = Unusual, "the ConfigMap "+name+" is immutable", ByHand
 	default:
 		r.State, r.Message = Can, fmt.Sprintf("CoreDNS %s can serve %s; install configures it", r.Version, api.ZoneClusterSet)
 	}

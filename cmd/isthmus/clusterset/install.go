@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/install"
+	"github.com/isthmus-mesh/isthmus/install/coredns"
 	"github.com/isthmus-mesh/isthmus/trust"
 )
 
@@ -28,6 +29,7 @@ type InstallOptions struct {
 	Domain   trust.Domain
 	Issuer   *Issuer
 	Values   install.Values
+	DNS      DNSMode                    // empty means DNSAuto
 	Progress func(cluster, step string) // may be nil; called from several goroutines
 }
 
@@ -38,6 +40,8 @@ type Result struct {
 	Network string `json:"network"`
 	// Before says whether the cluster had an installation already.
 	Before bool `json:"before"`
+	// DNS says whether the names of the clusterset resolve in the cluster.
+	DNS coredns.Report `json:"dns"`
 }
 
 // ErrName is wrapped by errors about the name of a cluster.
@@ -54,7 +58,10 @@ func Install(ctx context.Context, opts InstallOptions) ([]Result, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, p := range plans {
 		results[i] = Result{Context: p.cluster.Context, Cluster: p.values.Cluster, Network: p.values.Network, Before: p.before}
-		group.Go(func() error { return p.run(ctx, opts.Progress) })
+		group.Go(func() (err error) {
+			results[i].DNS, err = p.run(ctx, opts)
+			return err
+		})
 	}
 	return results, group.Wait()
 }
@@ -97,13 +104,19 @@ func planOne(ctx context.Context, target Target, opts InstallOptions) (step, err
 	if have == nil {
 		have = &Installed{}
 	}
-	values.Cluster = cmp.Or(target.Name, have.Cluster, c.Context)
+	id, err := Property(ctx, c, PropertyID)
+	if err != nil {
+		return step{}, err
+	}
+	values.Cluster = cmp.Or(target.Name, have.Cluster, id, c.Context)
 	values.Network = cmp.Or(target.Network, have.Network, values.Cluster)
 	switch {
 	case !trust.ValidCluster(values.Cluster):
 		return step{}, fmt.Errorf("%w: %q of context %s is not a DNS label", ErrName, values.Cluster, c.Context)
 	case have.Cluster != "" && have.Cluster != values.Cluster:
 		return step{}, fmt.Errorf("%w: context %s is installed as %q and cannot become %q", ErrName, c.Context, have.Cluster, values.Cluster)
+	case id != "" && id != values.Cluster:
+		return step{}, fmt.Errorf("%w: context %s has the cluster id %q already (ClusterProperty %s) and cannot become %q", ErrName, c.Context, id, PropertyID, values.Cluster)
 	case have.TrustDomain != "" && have.TrustDomain != values.TrustDomain:
 		return step{}, fmt.Errorf("context %s has the trust domain %q, which cannot become %q", c.Context, have.TrustDomain, values.TrustDomain)
 	}
@@ -117,20 +130,34 @@ func planOne(ctx context.Context, target Target, opts InstallOptions) (step, err
 	return step{cluster: c, values: values, before: have.Cluster != ""}, nil
 }
 
-func (p step) run(ctx context.Context, progress func(cluster, step string)) error {
+func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report, err error) {
 	objs, err := install.Render(p.values)
 	if err != nil {
-		return err
+		return dns, err
 	}
 	say := func(text string) {
-		if progress != nil {
-			progress(p.values.Cluster, text)
+		if opts.Progress != nil {
+			opts.Progress(p.values.Cluster, text)
 		}
 	}
-	if err := install.Apply(ctx, p.cluster.Config, objs, say); err != nil {
-		return fmt.Errorf("install in %s: %w", p.cluster.Context, err)
+	if err := install.ApplyCRDs(ctx, p.cluster.Config); err != nil { // CoreDNS needs them, too
+		return dns, fmt.Errorf("install in %s: %w", p.cluster.Context, err)
 	}
-	say("wait for the east-west gateway's address")
-	_, err = GatewayAddresses(ctx, p.cluster, api.SystemNamespace)
-	return err
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		if dns, err = configureDNS(ctx, p.cluster, opts.DNS, say); err != nil {
+			return fmt.Errorf("let CoreDNS of %s serve the clusterset: %w", p.cluster.Context, err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		if err := install.Apply(ctx, p.cluster.Config, objs, say); err != nil {
+			return fmt.Errorf("install in %s: %w", p.cluster.Context, err)
+		}
+		say("wait for the east-west gateway's address")
+		_, err := GatewayAddresses(ctx, p.cluster, api.SystemNamespace)
+		return err
+	})
+	err = group.Wait() // writes dns
+	return dns, err
 }

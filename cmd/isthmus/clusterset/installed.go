@@ -1,6 +1,7 @@
 package clusterset
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -17,10 +18,14 @@ type Installed struct {
 	Cluster     string `json:"cluster"`
 	Network     string `json:"network"`
 	TrustDomain string `json:"trustDomain"`
+	Clusterset  string `json:"clusterset"`
 	Hub         string `json:"hub,omitempty"`
 	Tag         string `json:"tag,omitempty"`
 	MTLS        string `json:"mtls,omitempty"`
 }
+
+// DefaultSet is the clusterset's name where nobody chose one.
+const DefaultSet = "default"
 
 // Find reads the installation in c; nil where there is none.
 func Find(ctx context.Context, c *cluster.Cluster) (*Installed, error) {
@@ -32,7 +37,7 @@ func Find(ctx context.Context, c *cluster.Cluster) (*Installed, error) {
 		return nil, fmt.Errorf("read installation in %s: %w", c.Context, err)
 	}
 	d := m.Data
-	return &Installed{Cluster: d["cluster"], Network: d["network"], TrustDomain: d["trustDomain"], Hub: d["hub"], Tag: d["tag"], MTLS: d["mtls"]}, nil
+	return &Installed{Cluster: d["cluster"], Network: d["network"], TrustDomain: d["trustDomain"], Clusterset: cmp.Or(d["clusterset"], DefaultSet), Hub: d["hub"], Tag: d["tag"], MTLS: d["mtls"]}, nil
 }
 
 // findCA reads the cluster's intermediate; nil where there is none.

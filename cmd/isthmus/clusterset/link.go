@@ -52,6 +52,7 @@ type direction struct{ from, to *member }
 type member struct {
 	cluster *cluster.Cluster
 	side    join.Side
+	set     string // the clusterset's name
 }
 
 // Link checks all clusters, writes every direction, and waits until the control
@@ -67,6 +68,11 @@ func Link(ctx context.Context, opts LinkOptions) ([]Linked, error) {
 		opts.say(fmt.Sprintf("let %s read %s", d.from.side.Cluster, d.to.side.Cluster))
 		if err := join.Link(ctx, d.from.side, d.to.side, join.Options{AllowServers: opts.AllowServers}); err != nil {
 			return nil, fmt.Errorf("let %s read %s: %w", d.from.side.Cluster, d.to.side.Cluster, err)
+		}
+	}
+	for _, m := range members {
+		if err := enter(ctx, m); err != nil {
+			return nil, err
 		}
 	}
 	opts.say("wait until each link is proved")
@@ -97,6 +103,11 @@ func Unlink(ctx context.Context, opts LinkOptions) ([]Linked, error) {
 			return nil, fmt.Errorf("end that %s reads %s: %w", d.from.side.Cluster, d.to.side.Cluster, err)
 		}
 		out = append(out, Linked{From: d.from.side.Cluster, To: d.to.side.Cluster})
+	}
+	for _, m := range members {
+		if err := leave(ctx, m); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -131,7 +142,7 @@ func findMembers(ctx context.Context, opts LinkOptions) ([]*member, error) {
 		}
 		opts.say("warning: " + f.String())
 	}
-	return members, nil
+	return members, checkIdentities(ctx, members)
 }
 
 // CheckError is the first reason why clusters cannot be linked. Nothing was changed.
@@ -149,7 +160,7 @@ func findMember(ctx context.Context, c *cluster.Cluster, opts LinkOptions) (*mem
 	if installed == nil {
 		return nil, fmt.Errorf("context %s: %w", c.Context, ErrNotInstalled)
 	}
-	m := &member{cluster: c}
+	m := &member{cluster: c, set: installed.Clusterset}
 	m.side = join.Side{Context: c.Context, Config: c.Config, Cluster: installed.Cluster, Network: installed.Network, Server: opts.Servers[c.Context]}
 	if m.side.Server == "" && c.Raw != nil {
 		m.side.Server = join.ServerOf(c.Raw, c.Context)

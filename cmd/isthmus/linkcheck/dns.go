@@ -2,58 +2,52 @@ package linkcheck
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/dnsask"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/precheck"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/install/coredns"
 )
 
-// Where CoreDNS is, as in every distribution that uses it.
-const (
-	dnsSelector = "k8s-app=kube-dns"
-	dnsPort     = 53
-)
-
-// lookUp asks the cluster's own DNS server for an imported name, over TCP through a
-// tunnel to its pod.
+// lookUp asks the cluster's own DNS servers for an imported name, or, where there is
+// none, for the zone.
 func lookUp(ctx context.Context, c *cluster.Cluster, imports []meshstatus.Import) precheck.Finding {
+	next := nextForDNS(ctx, c)
 	i := slices.IndexFunc(imports, func(i meshstatus.Import) bool { return len(i.IPs) > 0 })
 	if i < 0 {
-		return precheck.Finding{Where: c.Context, What: "DNS", State: precheck.OK, Message: "no import to look up"}
+		missing, err := dnsask.ServesClusterset(ctx, c)
+		if err != nil {
+			missing = err.Error()
+		}
+		if missing == "" {
+			return finding(c.Context, "DNS", true, "", "serves %s", api.ZoneClusterSet)
+		}
+		return finding(c.Context, "DNS", false, next, "does not serve %s: %s", api.ZoneClusterSet, missing)
 	}
 	name := imports[i].Name + "." + imports[i].Namespace + ".svc." + api.ZoneClusterSet
-	addresses, err := resolve(ctx, c, name)
-	next := "CoreDNS 1.12.2 or later must serve " + api.ZoneClusterSet + ": `kubernetes cluster.local clusterset.local … { multicluster clusterset.local }`"
+	addresses, err := dnsask.Addresses(ctx, c, name)
 	if err != nil {
 		return finding(c.Context, "DNS", false, next, "%s: %v", name, err)
 	}
-	return finding(c.Context, "DNS", slices.Contains(addresses, imports[i].IPs[0]), next, "%s is %s, the import says %s", name,
-		strings.Join(addresses, ", "), strings.Join(imports[i].IPs, ", "))
+	want := slices.Sorted(slices.Values(imports[i].IPs))
+	return finding(c.Context, "DNS", slices.Equal(addresses, want), next, "%s is %s, the import says %s", name,
+		strings.Join(addresses, ", "), strings.Join(want, ", "))
 }
 
-func resolve(ctx context.Context, c *cluster.Cluster, name string) ([]string, error) {
-	pods, err := c.Pods(ctx, metav1.NamespaceSystem, dnsSelector)
-	if err != nil {
-		return nil, err
+// nextForDNS says what to do where names do not resolve.
+func nextForDNS(ctx context.Context, c *cluster.Cluster) string {
+	report, err := coredns.Look(ctx, c.Kube)
+	switch {
+	case err != nil:
+		return "isthmus precheck " + c.Context
+	case report.State == coredns.Can:
+		return "isthmus install " + c.Context
+	case report.State == coredns.Serves:
+		return "kubectl --context " + c.Context + " -n " + coredns.Namespace + " logs -l " + coredns.Selector
 	}
-	if len(pods) == 0 {
-		return nil, fmt.Errorf("no pod %s is running in %s", dnsSelector, metav1.NamespaceSystem)
-	}
-	tunnel, err := c.Forward(ctx, pods[0].Namespace, pods[0].Name, dnsPort)
-	if err != nil {
-		return nil, err
-	}
-	defer tunnel.Close()
-	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", tunnel.Addr)
-	}}
-	return resolver.LookupHost(ctx, name+".")
+	return report.Next
 }

@@ -22,30 +22,38 @@ var needed = [][3]string{
 	{"create", "", "namespaces"}, {"create", "", "secrets"}, {"create", "", "configmaps"}, {"create", "", "services"}, {"create", "", "serviceaccounts"},
 	{"create", "", "serviceaccounts/token"}, {"create", "apps", "deployments"}, {"create", "apiextensions.k8s.io", "customresourcedefinitions"},
 	{"create", "rbac.authorization.k8s.io", "clusterroles"}, {"create", "rbac.authorization.k8s.io", "clusterrolebindings"},
-	{"create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"}, {"list", "", "pods"}, {"list", "", "nodes"},
+	{"create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"}, {"create", "about.k8s.io", "clusterproperties"}, {"list", "", "pods"}, {"list", "", "nodes"},
 }
 
 func (f *facts) lookAtRights(ctx context.Context, c *cluster.Cluster) {
+	missing, err := missingRights(ctx, c, api.SystemNamespace, needed)
+	switch {
+	case err != nil:
+		f.add("rights", Bad, "ask the cluster's administrator", "cannot be asked: %v", err)
+	case missing != "":
+		f.add("rights", Bad, "use a context of an administrator", "may not %s", missing)
+	default:
+		f.add("rights", OK, "", "all that an installation needs")
+	}
+}
+
+// missingRights names those of rights that the caller has not in namespace; "" where none is missing.
+func missingRights(ctx context.Context, c *cluster.Cluster, namespace string, rights [][3]string) (string, error) {
 	var missing []string
-	for _, n := range needed {
+	for _, n := range rights {
 		resource, sub, _ := strings.Cut(n[2], "/")
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: n[0], Group: n[1], Resource: resource, Subresource: sub, Namespace: api.SystemNamespace},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: n[0], Group: n[1], Resource: resource, Subresource: sub, Namespace: namespace},
 		}}
 		got, err := c.Kube.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 		if err != nil {
-			f.add("rights", Bad, "ask the cluster's administrator", "cannot be asked: %v", err)
-			return
+			return "", err
 		}
 		if !got.Status.Allowed {
 			missing = append(missing, n[0]+" "+n[2])
 		}
 	}
-	if len(missing) > 0 {
-		f.add("rights", Bad, "use a context of an administrator", "may not %s", strings.Join(missing, ", "))
-		return
-	}
-	f.add("rights", OK, "", "all that an installation needs")
+	return strings.Join(missing, ", "), nil
 }
 
 func (f *facts) lookAtInstallation(ctx context.Context, c *cluster.Cluster) {
@@ -57,7 +65,7 @@ func (f *facts) lookAtInstallation(ctx context.Context, c *cluster.Cluster) {
 	case installed == nil:
 		f.add("installation", OK, "", "none yet")
 	default:
-		f.name, f.network = installed.Cluster, installed.Network
+		f.name, f.network, f.installed = installed.Cluster, installed.Network, true
 		f.add("installation", OK, "", "cluster %s of network %s; install brings it up to date", f.name, f.network)
 	}
 }

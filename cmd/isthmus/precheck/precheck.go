@@ -73,7 +73,9 @@ type facts struct {
 	network  string // as installed, else the name
 	uid      string // of kube-system, which tells clusters apart
 	podCIDRs []string
-	findings []Finding
+	// installed says that the mesh is there.
+	installed bool
+	findings  []Finding
 }
 
 func (f *facts) add(what string, state State, next, format string, args ...any) {
@@ -92,6 +94,8 @@ func look(ctx context.Context, c *cluster.Cluster) facts {
 	f.lookAtRights(ctx, c)
 	f.lookAtInstallation(ctx, c)
 	f.lookAtDefinitions(ctx, c)
+	f.lookAtIdentity(ctx, c)
 	f.lookAtNodes(ctx, c)
+	f.lookAtDNS(ctx, c)
 	return f
 }
