@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -13,7 +12,7 @@ import (
 type generation struct {
 	m       *member
 	cluster Cluster
-	prober  *http.Client // of its own: a watch keeps its connection, dead or not
+	access  Access
 	reader  Reader
 	reading bool  // the reader runs; member.run's
 	lastErr error // of the last probe; member.run's
@@ -37,26 +36,15 @@ func newGeneration(m *member, access Access) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	prober, err := NewClient(access, m.r.opts.AllowServers)
-	if err != nil {
-		return nil, err
-	}
-	return &generation{m: m, cluster: Cluster{Name: m.name, Server: access.Server, Client: client}, prober: prober}, nil
+	return &generation{m: m, cluster: Cluster{Name: m.name, Server: access.Server, Client: client}, access: access}, nil
 }
 
 // start probes after delay, until stop.
 func (g *generation) start(ctx context.Context, delay time.Duration) {
 	g.ctx, g.cancel = context.WithCancel(ctx)
 	g.wg.Go(func() {
-		for pause(g.ctx, delay) {
-			id, err := probe(g.ctx, g.prober, g.cluster.Server)
-			g.tell(finding{gen: g, at: time.Now(), identity: id, err: err})
-			delay = probeEvery
-			if err != nil {
-				g.prober.CloseIdleConnections()
-				delay = probeAgain
-			}
-			delay += jitter(delay / 4)
+		if pause(g.ctx, delay) {
+			newProber(g).run()
 		}
 	})
 }
@@ -88,7 +76,6 @@ func (g *generation) stop() {
 	g.cancel()
 	g.wg.Wait()
 	g.cluster.Client.CloseIdleConnections()
-	g.prober.CloseIdleConnections()
 }
 
 // syncedChan is closed when the reader has synced; nil before it runs.

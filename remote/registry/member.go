@@ -25,6 +25,7 @@ type member struct {
 	active, pending *generation // run's
 	access          Access      // run's: the last that was accepted
 	retryAt         time.Time   // run's
+	damp            damper      // run's
 
 	mu     sync.Mutex
 	hash   [32]byte
@@ -122,6 +123,7 @@ func (m *member) learn(ctx context.Context, f finding) {
 	f.gen.lastErr = f.err
 	if f.err != nil {
 		if f.gen == m.active || m.active == nil {
+			m.damp.failed()
 			m.update(func(st *Status) { st.Message = f.err.Error() })
 		}
 		return
@@ -155,10 +157,17 @@ func (m *member) gaveUp(f finding) {
 	m.retryAt = time.Now().Add(retryAfter + jitter(retryAfter))
 }
 
-// answered notes that a read was answered; it reports whether that ends an outage.
+// answered notes that a read was answered; it reports whether that is the first
+// after an outage. A cluster that flaps counts as reachable later than that.
 func (m *member) answered(at time.Time) (recovered bool) {
 	m.update(func(st *Status) {
-		recovered = !st.Reachable && !st.LastReachable.IsZero()
+		if !st.Reachable {
+			recovered = !st.LastReachable.IsZero() && m.damp.since.IsZero()
+			if !m.damp.returns(at) {
+				st.Message = flapping
+				return
+			}
+		}
 		st.Reachable, st.LastReachable, st.Message = true, at, ""
 	})
 	return recovered
@@ -189,6 +198,9 @@ func (m *member) tick(ctx context.Context, now time.Time) {
 	stale := m.status.Reachable && now.Sub(m.status.LastReachable) >= reachableFor
 	changed := m.status.Trouble != trouble
 	m.mu.Unlock()
+	if stale {
+		m.damp.lost(now)
+	}
 	if stale || changed {
 		m.update(func(st *Status) { st.Reachable, st.Trouble = st.Reachable && !stale, trouble })
 	}
