@@ -19,6 +19,7 @@ type builtin struct {
 	applier *applier
 	client  *xds.Client
 	needs   []string // listeners
+	refuses bool     // draining takes no new connections
 
 	identified <-chan struct{} // closed once there is an identity
 }
@@ -43,7 +44,7 @@ func (p *app) newBuiltin() (*builtin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.role.listeners(), identified: p.identity.Ready()}, nil
+	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.role.listeners(), refuses: p.cfg.role == roleGateway, identified: p.identity.Ready()}, nil
 }
 
 func (b *builtin) Run(ctx context.Context) error {
@@ -75,7 +76,15 @@ func (b *builtin) Ready() error {
 	return fmt.Errorf("no configuration: control plane not reached: %s", s.LastError)
 }
 
-func (b *builtin) Drain(ctx context.Context) error { return b.engine.Drain(ctx) }
+// Drain goes on serving new callers at a sidecar: the application may still be
+// there, and is nowhere else. At a gateway they are sent elsewhere at once, so
+// that all connections that it has are over when their longest life is.
+func (b *builtin) Drain(ctx context.Context) error {
+	if b.refuses {
+		b.engine.Refuse()
+	}
+	return b.engine.Drain(ctx)
+}
 
 func (b *builtin) Pages(o *admin.Options) prometheus.Gatherer {
 	o.State, o.XDS = b.client.State, b.client.Status

@@ -101,6 +101,13 @@ func (c *control) start() {
 
 func (c *control) stop() { c.grpc.Stop() }
 
+// update replaces what the control plane knows.
+func (c *control) update(mesh string) {
+	c.t.Helper()
+	c.mesh = mesh
+	c.ads.Update(meshtest.Snapshot(c.t, mesh))
+}
+
 func (c *control) token(who string) string {
 	part := base64.RawURLEncoding.EncodeToString
 	return part([]byte("{}")) + "." + part(fmt.Appendf(nil, `{"aud":%q}`, api.TokenAudience(c.cluster))) + "." + part([]byte(who))

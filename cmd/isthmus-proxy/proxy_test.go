@@ -12,10 +12,12 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dataplane/intercept/netnstest"
 )
 
@@ -191,7 +193,7 @@ func newWorld(t *testing.T, extra ...string) *world {
 	w.webArgs = append(w.webArgs, extra...)
 	w.sidecar = start(t, w.web, w.webArgs...)
 	w.far = start(t, w.app, pod("sidecar", "shop", "reviews", "reviews-1", "10.3.0.2", w.west)...)
-	w.gateway = start(t, w.gw, append(pod("gateway", "isthmus-system", "isthmus-eastwest", "gw-1", "10.2.0.2", w.west), "--drain-delay=100ms", "--drain-timeout=1s")...)
+	w.gateway = start(t, w.gw, append(pod("gateway", "isthmus-system", "isthmus-eastwest", "gw-1", "10.2.0.2", w.west), "--drain-delay=100ms", "--drain-timeout=25s")...)
 	serveApp(t, w.app, "10.3.0.2:9080", "reviews")
 	for _, n := range []*netnstest.Namespace{w.web, w.gw, w.app} {
 		awaitStatus(t, n, "http://127.0.0.1:15021/readyz", 200)
@@ -281,16 +283,110 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A gateway that is told to stop says so, lets what is open end, and exits with 0.
+// A gateway that is told to stop politely costs no request, though callers hold
+// connections through it and are told by nobody: new ones go to the other gateway
+// at once, those that are there end in their own time. It exits with 0 as soon as
+// none is left. (faults.md 25)
 func TestDrain(t *testing.T) {
 	w := newWorld(t)
-	awaitStatus(t, w.web, service, 200)
-	w.gateway.cmd.Process.Signal(syscall.SIGTERM)
-	if code := w.gateway.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
+	other := netnstest.New(t)
+	netnstest.Connect(w.router, other, "other", "eth0", []string{"10.4.0.1/24"}, []string{"10.4.0.2/24"})
+	other.Gateway("10.4.0.1")
+	start(t, other, pod("gateway", "isthmus-system", "isthmus-eastwest", "gw-2", "10.4.0.2", w.west)...)
+	awaitStatus(t, other, "http://127.0.0.1:15021/readyz", 200)
+	one := w.east.mesh
+	w.east.update(strings.Replace(one, "10.2.0.2:15443", "10.2.0.2:15443,10.4.0.2:15443", 1))
+	for _, gateway := range []*netnstest.Namespace{w.gw, other} { // both are in use
+		awaitMetric(t, gateway, "istio_tcp_connections_opened_total", func() { awaitStatus(t, w.web, service, 200) })
 	}
-	if !strings.Contains(w.gateway.log.String(), "draining") {
-		t.Error("no word of draining")
+
+	traffic := newTraffic(t, w.web, 4)
+	traffic.await(100)
+	w.gateway.cmd.Process.Signal(syscall.SIGTERM)
+	awaitStatus(t, w.gw, "http://127.0.0.1:15021/readyz", 503)
+	end := time.Now().Add(deadline)
+	for refused := false; !refused; time.Sleep(20 * time.Millisecond) {
+		c, err := w.web.Dial(t.Context(), "10.2.0.2:15443", api.MarkInbound)
+		if refused = err != nil; !refused {
+			c.Close()
+		}
+		if time.Now().After(end) {
+			t.Fatal("still takes new connections")
+		}
+	}
+	traffic.await(400)
+	w.east.update(strings.Replace(one, "10.2.0.2:15443", "10.4.0.2:15443", 1)) // as when it has gone from its Service
+	if code := w.gateway.wait(); code != 0 || strings.Contains(w.gateway.log.String(), "still open") {
+		t.Errorf("exit code %d: %s", code, w.gateway.log)
+	}
+	traffic.await(100)
+	traffic.stop()
+}
+
+// awaitMetric repeats do until a proxy has counted something under name.
+func awaitMetric(t testing.TB, at *netnstest.Namespace, name string, do func()) {
+	t.Helper()
+	end := time.Now().Add(deadline)
+	for {
+		do()
+		if _, body, err := get(at, "GET", "http://127.0.0.1:15000/stats/prometheus"); err == nil && strings.Contains(body, name+"{") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no %s", name)
+		}
+	}
+}
+
+// traffic is requests that may not be sent twice, one after another on held
+// connections. Each that fails fails the test.
+type traffic struct {
+	t    testing.TB
+	done atomic.Int64
+	stop func()
+}
+
+func newTraffic(t testing.TB, at *netnstest.Namespace, callers int) *traffic {
+	tr := &traffic{t: t}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	tr.stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(tr.stop)
+	for range callers {
+		client := &http.Client{Timeout: deadline, Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return at.Dial(ctx, addr, 0) },
+		}}
+		wg.Go(func() {
+			defer client.CloseIdleConnections()
+			for ctx.Err() == nil {
+				tr.post(client)
+			}
+		})
+	}
+	return tr
+}
+
+func (tr *traffic) post(client *http.Client) {
+	resp, err := client.Post(service, "text/plain", strings.NewReader("once"))
+	if err != nil {
+		tr.t.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !strings.Contains(string(body), caller) {
+		tr.t.Errorf("%d %q %v", resp.StatusCode, body, err)
+	}
+	tr.done.Add(1)
+}
+
+// await waits for n more.
+func (tr *traffic) await(n int64) {
+	tr.t.Helper()
+	end := time.Now().Add(deadline)
+	for want := tr.done.Load() + n; tr.done.Load() < want; time.Sleep(5 * time.Millisecond) {
+		if tr.t.Failed() || time.Now().After(end) {
+			tr.t.Fatalf("%d of %d requests done", tr.done.Load(), want)
+		}
 	}
 }
 

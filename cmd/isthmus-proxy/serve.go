@@ -42,7 +42,7 @@ type plane interface {
 	Run(ctx context.Context) error
 	// Ready says why traffic cannot be served yet; nil when it can.
 	Ready() error
-	// Drain stops accepting and waits for open connections until ctx ends.
+	// Drain has callers go elsewhere and waits for open connections until ctx ends.
 	Drain(ctx context.Context) error
 	// Pages fills in what the admin server shows of it, and returns its metrics
 	// where they are not in the registry.

@@ -95,12 +95,12 @@ func (c *settings) flags(f *pflag.FlagSet, env func(string) string) {
 	text(f, env, &c.dataDir, "data", "ISTHMUS_DATA", "/var/run/isthmus/data", "folder in which identity and last good configuration are kept")
 	text(f, env, &c.logLevel, "log-level", "ISTHMUS_LOG_LEVEL", "info", "debug, info, warn or error")
 	text(f, env, &c.bind, "bind", "ISTHMUS_BIND", "", "address of the health and metrics ports; all when empty")
-	delay := time.Duration(0)
+	delay, timeout := time.Duration(0), 25*time.Second
 	if c.role == roleGateway {
-		delay = 3 * time.Second
+		delay, timeout = 3*time.Second, 40*time.Second // callers renew their connections within 30 s
 	}
 	f.DurationVar(&c.drainDelay, "drain-delay", delay, "how long to go on accepting after SIGTERM while being not ready, so that balancers notice")
-	f.DurationVar(&c.drainTimeout, "drain-timeout", 25*time.Second, "how long to wait for open connections after that")
+	f.DurationVar(&c.drainTimeout, "drain-timeout", timeout, "how long to wait for open connections after that")
 }
 
 const (

@@ -90,6 +90,7 @@ func (c *Cluster) buildLevel(p config.Priority, next map[hostKey]*Host, old *Clu
 		}
 		l.groups = append(l.groups, g)
 	}
+	l.shuffle()
 	if !c.cfg.LocalityWeight || l.totalWeight() == 0 {
 		l.flatten()
 	}

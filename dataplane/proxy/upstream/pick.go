@@ -63,6 +63,15 @@ func (l *level) totalWeight() int64 {
 	return sum
 }
 
+// shuffle lets each proxy begin somewhere else; else all would call the first
+// host after each change.
+func (l *level) shuffle() {
+	for _, g := range l.groups {
+		rand.Shuffle(len(g.members), func(i, j int) { g.members[i], g.members[j] = g.members[j], g.members[i] })
+	}
+	rand.Shuffle(len(l.groups), func(i, j int) { l.groups[i], l.groups[j] = l.groups[j], l.groups[i] })
+}
+
 func (l *level) flatten() {
 	all := &group{weight: 1}
 	for _, g := range l.groups {
