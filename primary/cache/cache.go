@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -170,14 +171,15 @@ func (c *Cache) updateGroup(g *groupState) {
 	})
 }
 
-// Problems returns what could not be expressed, by service.
+// Problems returns what could not be expressed to somebody, by service.
 func (c *Cache) Problems() map[federation.ServiceKey]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := make(map[federation.ServiceKey]string, len(c.problems))
-	for k, v := range c.problems {
-		out[k] = v
+	for _, g := range c.groups {
+		maps.Copy(out, g.clashes)
 	}
+	maps.Copy(out, c.problems)
 	return out
 }
 

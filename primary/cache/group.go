@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/isthmus-mesh/isthmus/federation"
@@ -38,6 +39,7 @@ type groupState struct {
 	members int
 	parts   map[federation.ServiceKey]*part
 	beaten  map[string]bool // listeners whose address another has
+	clashes map[federation.ServiceKey]string
 	set     *Set
 }
 
@@ -80,7 +82,7 @@ func (g *groupState) update(s *federation.Snapshot, entries func(*federation.Ser
 	}
 	beaten := g.beaten
 	if moved {
-		beaten = settle(s, parts)
+		beaten, g.clashes = settle(s, parts)
 	}
 	for _, key := range touched {
 		replace(ed, g.parts[key], parts[key], beaten)
@@ -145,11 +147,12 @@ func (g *groupState) release(ed *edit, parts map[federation.ServiceKey]*part, be
 }
 
 // settle decides who has an address that several listeners want: services of
-// the own cluster before those of the clusterset, then by key. A pod behind two
-// headless services is the usual case. It returns those that go without.
-func settle(s *federation.Snapshot, parts map[federation.ServiceKey]*part) map[string]bool {
+// the own cluster before those of the clusterset, then by key. It returns the
+// listeners that go without, and what to say of their services: a pod behind two
+// headless services is nothing to tell, an address of two services is.
+func settle(s *federation.Snapshot, parts map[federation.ServiceKey]*part) (beaten map[string]bool, clashes map[federation.ServiceKey]string) {
 	owner := map[netip.AddrPort]string{}
-	beaten := map[string]bool{}
+	beaten, clashes = map[string]bool{}, map[federation.ServiceKey]string{}
 	for _, clusterset := range []bool{false, true} {
 		for svc := range s.Services() {
 			p := parts[svc.Key]
@@ -161,9 +164,12 @@ func settle(s *federation.Snapshot, parts map[federation.ServiceKey]*part) map[s
 					owner[c.addr] = c.name
 				} else if owner[c.addr] != c.name {
 					beaten[c.name] = true
+					if !svc.Headless {
+						clashes[svc.Key] = fmt.Sprintf("%s is the address of %s already", c.addr, owner[c.addr])
+					}
 				}
 			}
 		}
 	}
-	return beaten
+	return beaten, clashes
 }
