@@ -24,8 +24,8 @@ const (
 var errTooLarge = errors.New("answer is larger than 256 MiB")
 
 // NewClient returns a client for the API server of access. It has connections
-// of its own: CloseIdleConnections ends what is left of it. It follows no
-// redirect and no proxy setting.
+// of its own: CloseIdleConnections ends those that nobody uses, closeClient all. It
+// follows no redirect and no proxy setting.
 func NewClient(access Access, allow []string) (*http.Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(access.CA) {
@@ -43,8 +43,9 @@ func NewClient(access Access, allow []string) (*http.Client, error) {
 		Timeout: dialTimeout, KeepAlive: 15 * time.Second,
 		Control: func(_, address string, _ syscall.RawConn) error { return allowedAddr(address, allow) },
 	}
+	conns := &conns{dial: dialer.DialContext}
 	transport := &http.Transport{
-		DialContext:           dialer.DialContext,
+		DialContext:           conns.dialContext,
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   dialTimeout,
 		ResponseHeaderTimeout: headerTimeout,
@@ -53,7 +54,7 @@ func NewClient(access Access, allow []string) (*http.Client, error) {
 		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	return &http.Client{
-		Transport:     bearer{access.Token, transport},
+		Transport:     bearer{access.Token, transport, conns},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
 }
@@ -62,6 +63,15 @@ func NewClient(access Access, allow []string) (*http.Client, error) {
 type bearer struct {
 	token string
 	next  *http.Transport
+	conns *conns
+}
+
+// closeClient ends all connections of a client that nobody uses any more.
+func closeClient(c *http.Client) {
+	c.CloseIdleConnections()
+	if b, ok := c.Transport.(bearer); ok {
+		b.conns.closeAll()
+	}
 }
 
 func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -75,7 +75,7 @@ func (g *generation) stop() {
 	}
 	g.cancel()
 	g.wg.Wait()
-	g.cluster.Client.CloseIdleConnections()
+	closeClient(g.cluster.Client)
 }
 
 // syncedChan is closed when the reader has synced; nil before it runs.

@@ -1,0 +1,56 @@
+package registry
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// conns are the open connections of a client, so that they can be ended when its
+// last user has gone: an HTTP/2 connection whose last stream is just ending does not
+// count as idle yet, and would stay for its idle timeout.
+type conns struct {
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu   sync.Mutex
+	open map[*tracked]struct{}
+}
+
+type tracked struct {
+	net.Conn
+	of *conns
+}
+
+func (c *conns) dialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := c.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	t := &tracked{conn, c}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open == nil {
+		c.open = map[*tracked]struct{}{}
+	}
+	c.open[t] = struct{}{}
+	return t, nil
+}
+
+// Close ends the connection and forgets it.
+func (t *tracked) Close() error {
+	t.of.mu.Lock()
+	delete(t.of.open, t)
+	t.of.mu.Unlock()
+	return t.Conn.Close()
+}
+
+// closeAll ends every connection.
+func (c *conns) closeAll() {
+	c.mu.Lock()
+	open := c.open
+	c.open = nil
+	c.mu.Unlock()
+	for t := range open {
+		_ = t.Conn.Close()
+	}
+}
