@@ -31,7 +31,7 @@ const (
 )
 
 // patience bounds every wait of these tests.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // bench is a server on a loopback socket.
 type bench struct {

@@ -53,7 +53,7 @@ func TestTwoClusters(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = join.Unlink(context.Background(), sides, other, opts) })
-	waitCtx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	waitCtx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	if _, err := join.Wait(waitCtx, sides, "west", opts); err != nil {
 		t.Fatal(err)

@@ -112,7 +112,7 @@ func startIn(t *testing.T, env *testenv.Env, cluster, identity, caDir string, bu
 				if err != nil {
 					t.Errorf("isthmusd: %v", err)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(40 * time.Second):
 				t.Error("isthmusd does not end")
 			}
 		})
@@ -308,7 +308,7 @@ func TestUnauthenticated(t *testing.T) {
 	}
 	defer plain.Close()
 	_, _ = plain.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
-	_ = plain.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = plain.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if answer, _ := io.ReadAll(plain); len(answer) > 7 { // a TLS alert at most
 		t.Errorf("plaintext was answered: %q", answer)
 	}
@@ -443,7 +443,7 @@ func (d *isthmusd) sign(t *testing.T, token string) trust.SVID {
 // delta opens a stream of all xds clusters and listeners.
 func (d *isthmusd) delta(t *testing.T, svid trust.SVID, ns, pod string) discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	t.Cleanup(cancel)
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(d.dial(t, svid)).DeltaAggregatedResources(ctx)
 	if err != nil {
@@ -477,10 +477,10 @@ func (d *isthmusd) get(t *testing.T, path string, into any) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(40 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20s: %s", what)
+			t.Fatalf("not within 40 s: %s", what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

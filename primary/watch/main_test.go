@@ -117,7 +117,8 @@ func start(t testing.TB, change func(*Options)) running {
 	t.Helper()
 	domain, err := trust.ParseDomain("cluster.local")
 	must(t, err)
-	opts := Options{Local: east.Config, Cluster: "east", Network: "east", Domain: domain, AllowServers: []string{"127.0.0.1"}, Holdoff: 10 * time.Millisecond, Grace: 300 * time.Millisecond}
+	opts := Options{Local: east.Config, Cluster: "east", Network: "east", Domain: domain, AllowServers: []string{"127.0.0.1"}, Holdoff: 10 * time.Millisecond, Grace: 300 * time.Millisecond,
+		ProbeEvery: 500 * time.Millisecond, ReachableFor: 5 * time.Second}
 	if change != nil {
 		change(&opts)
 	}
@@ -133,7 +134,7 @@ func start(t testing.TB, change func(*Options)) running {
 			if err != nil {
 				t.Errorf("run: %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("run did not end")
 		}
 	})
@@ -143,14 +144,14 @@ func start(t testing.TB, change func(*Options)) running {
 // wait waits until a snapshot is as wanted.
 func (r running) wait(what string, ok func(*federation.Snapshot) bool) *federation.Snapshot {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for time.Now().Before(deadline) {
 		if s := r.Snapshot(); s != nil && ok(s) {
 			return s
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	r.t.Fatalf("%s: not within 30 s; statuses %+v; snapshot:\n%s", what, r.Statuses(), dump(r.Snapshot()))
+	r.t.Fatalf("%s: not within 60 s; statuses %+v; snapshot:\n%s", what, r.Statuses(), dump(r.Snapshot()))
 	return nil
 }
 

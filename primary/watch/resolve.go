@@ -2,8 +2,9 @@ package watch
 
 import (
 	"context"
-	"net"
+	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/ingest"
@@ -14,12 +15,14 @@ const (
 	resolveEvery   = 30 * time.Second
 	resolveRetry   = 5 * time.Second
 	resolveTimeout = 3 * time.Second
+	mostLookups    = 16 // at once
 )
 
 // resolution is what is known of one gateway hostname.
 type resolution struct {
-	addrs []netip.Addr // the last good answer
-	next  time.Time    // when to ask again
+	addrs  []netip.Addr // the last good answer
+	next   time.Time    // when to ask again
+	failed string       // the last error, "" when all is well
 }
 
 // setResolved gives the inputs what was found, and remembers which names are
@@ -48,9 +51,16 @@ func (w *Watcher) setResolved(ch *ingest.Changes) {
 // its last addresses.
 func (w *Watcher) resolve(ctx context.Context) {
 	for pause(ctx, time.Second) {
+		var wg sync.WaitGroup
+		places := make(chan struct{}, mostLookups) // one that does not answer holds up few others
 		for _, host := range w.due(time.Now()) {
-			w.lookUp(ctx, host)
+			places <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-places }()
+				w.lookUp(ctx, host)
+			})
 		}
+		wg.Wait()
 	}
 }
 
@@ -69,7 +79,11 @@ func (w *Watcher) due(now time.Time) []string {
 func (w *Watcher) lookUp(ctx context.Context, host string) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	found, err := w.opts.LookUp(ctx, host)
+	addrs := outside(found)
+	if err == nil && len(addrs) == 0 {
+		err = fmt.Errorf("none of its addresses %v can be a gateway's", found)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r, ok := w.resolved[host]
@@ -77,14 +91,25 @@ func (w *Watcher) lookUp(ctx context.Context, host string) {
 		return // not wanted any more
 	}
 	if err != nil {
-		w.opts.Log.Warn("resolve gateway", "host", host, "err", err)
-		r.next = time.Now().Add(resolveRetry)
-	} else {
-		r.addrs, r.next = nil, time.Now().Add(resolveEvery)
-		for _, a := range addrs {
-			r.addrs = append(r.addrs, a.Unmap())
+		if r.failed != err.Error() {
+			w.opts.Log.Warn("resolve gateway; its last addresses stay", "host", host, "err", err)
 		}
+		r.next, r.failed = time.Now().Add(resolveRetry), err.Error()
+	} else {
+		r = resolution{addrs: addrs, next: time.Now().Add(resolveEvery)}
 	}
 	w.resolved[host] = r
 	w.mark()
+}
+
+// outside drops addresses that lead to this machine or its metadata service: a
+// name is another cluster's to choose.
+func outside(found []netip.Addr) (addrs []netip.Addr) {
+	for _, a := range found {
+		a = a.Unmap()
+		if a.IsGlobalUnicast() && a != netip.MustParseAddr("fd00:ec2::254") {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
 }

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,9 +44,13 @@ type Options struct {
 	Holdoff      time.Duration
 	MaxObjects   int           // budget for each cluster; 0 means 300,000
 	AllowServers []string      // as registry.Options
-	Grace        time.Duration // as registry.Options
-	Log          *slog.Logger  // nil discards
-	Metrics      prometheus.Registerer
+	Grace        time.Duration // as registry.Options, and the next two
+	ProbeEvery   time.Duration
+	ReachableFor time.Duration
+	// LookUp resolves gateway hostnames; nil means the system's resolver.
+	LookUp  func(ctx context.Context, host string) ([]netip.Addr, error)
+	Log     *slog.Logger // nil discards
+	Metrics prometheus.Registerer
 }
 
 // Watcher reads the clusters.
@@ -87,6 +93,11 @@ func New(opts Options) (*Watcher, error) {
 	if opts.MaxObjects == 0 {
 		opts.MaxObjects = defaultMaxObjects
 	}
+	if opts.LookUp == nil {
+		opts.LookUp = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -102,7 +113,7 @@ func New(opts Options) (*Watcher, error) {
 	w.registry, err = registry.New(registry.Options{
 		Local: opts.Local, Namespace: opts.Namespace, Cluster: string(opts.Cluster),
 		Open: w.open, Swap: w.swap, Remove: w.remove, Change: w.mark,
-		AllowServers: opts.AllowServers, Grace: opts.Grace, Log: opts.Log,
+		AllowServers: opts.AllowServers, Grace: opts.Grace, ProbeEvery: opts.ProbeEvery, ReachableFor: opts.ReachableFor, Log: opts.Log,
 	})
 	return w, err
 }

@@ -195,7 +195,7 @@ func (m *member) swap(ctx context.Context) {
 func (m *member) tick(ctx context.Context, now time.Time) {
 	trouble := m.trouble()
 	m.mu.Lock()
-	stale := m.status.Reachable && now.Sub(m.status.LastReachable) >= reachableFor
+	stale := m.status.Reachable && now.Sub(m.status.LastReachable) >= m.r.opts.ReachableFor
 	changed := m.status.Trouble != trouble
 	m.mu.Unlock()
 	if stale {

@@ -13,7 +13,7 @@ import (
 
 // How reachability is proved: a small read every probeEvery, sooner after one
 // that was not answered. A cluster is reachable if one was in the last
-// reachableFor.
+// reachableFor. (See Options for both.)
 const (
 	probeEvery   = 2 * time.Second
 	probeAgain   = 500 * time.Millisecond

@@ -64,9 +64,9 @@ func (p *prober) run() {
 }
 
 func (p *prober) gap() time.Duration {
-	every := probeEvery
+	every := p.g.m.r.opts.ProbeEvery
 	if p.failing {
-		every = probeAgain
+		every = min(every, probeAgain)
 	}
 	return every + jitter(every/4)
 }

@@ -52,7 +52,10 @@ type Options struct {
 	// Grace is how long a cluster outlives its secret, so that one that is
 	// deleted and made again loses nothing; 0 means 3 s.
 	Grace time.Duration
-	Log   *slog.Logger // nil discards
+	// ProbeEvery is the time between two probes that are answered, and
+	// ReachableFor how long one answer counts; 0 means 2 s and 10 s.
+	ProbeEvery, ReachableFor time.Duration
+	Log                      *slog.Logger // nil discards
 }
 
 // Registry holds the linked clusters.
@@ -76,6 +79,12 @@ func New(opts Options) (*Registry, error) {
 	}
 	if opts.Grace == 0 {
 		opts.Grace = 3 * time.Second
+	}
+	if opts.ProbeEvery == 0 {
+		opts.ProbeEvery = probeEvery
+	}
+	if opts.ReachableFor == 0 {
+		opts.ReachableFor = reachableFor
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)

@@ -221,6 +221,7 @@ func running(t testing.TB) (*Registry, *recorder, string) {
 	r, err := New(Options{
 		Local: env.Config, Namespace: namespace, Cluster: "east", Open: rec.open, Swap: rec.swap, Remove: rec.remove,
 		AllowServers: []string{"127.0.0.1"}, Grace: 200 * time.Millisecond,
+		ProbeEvery: 300 * time.Millisecond, ReachableFor: 5 * time.Second,
 	})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -230,7 +231,7 @@ func running(t testing.TB) (*Registry, *recorder, string) {
 		cancel()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("run did not end")
 		}
 	})
@@ -240,10 +241,10 @@ func running(t testing.TB) (*Registry, *recorder, string) {
 // until waits for a condition; what names it.
 func until(t testing.TB, r *Registry, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 30 s; statuses %+v, refusals %+v", what, r.Statuses(), r.Refusals())
+			t.Fatalf("%s: not within 60 s; statuses %+v, refusals %+v", what, r.Statuses(), r.Refusals())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
