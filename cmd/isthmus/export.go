@@ -27,7 +27,9 @@ type exportReport struct {
 	Hostname  string `json:"hostname"`
 	Changed   bool   `json:"changed"`
 	Ready     bool   `json:"ready,omitempty"` // known only with --wait
-	Message   string `json:"message,omitempty"`
+	// Addresses are those of the clusterset's name in this cluster; known only with --wait.
+	Addresses []string `json:"addresses,omitempty"`
+	Message   string   `json:"message,omitempty"`
 }
 
 // exportFlags are the flags of export and unexport.
@@ -81,9 +83,9 @@ func newUnexportCommand(e *env) *cobra.Command {
 type exportAction func(ctx context.Context, c *cluster.Cluster, namespace, name string, wait bool) (exportReport, error)
 
 func runExport(ctx context.Context, e *env, f exportFlags, service string, do exportAction) error {
-	namespace, name, ok := strings.Cut(service, "/")
-	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
-		return usageErrorf("%q is not of the form NAMESPACE/NAME", service)
+	namespace, name, err := parseService(service)
+	if err != nil {
+		return err
 	}
 	if len(f.contexts) == 0 {
 		f.contexts = []string{""}
@@ -142,8 +144,9 @@ func exportOne(ctx context.Context, c *cluster.Cluster, namespace, name string, 
 	if !wait {
 		return report, nil
 	}
-	report.Ready = true
-	return report, waitExported(ctx, c, obj, &report)
+	err = waitExported(ctx, c, obj, &report)
+	report.Ready = err == nil
+	return report, err
 }
 
 // waitExported waits until the export is valid and this cluster has imported it.
@@ -163,20 +166,26 @@ func waitExported(ctx context.Context, c *cluster.Cluster, obj *unstructured.Uns
 			return "", nil
 		}
 		cond := meta.FindStatusCondition(export.Status.Conditions, string(mcsv1beta1.ServiceExportConditionReady))
-		if cond == nil || cond.Status != metav1.ConditionTrue {
+		switch {
+		case cond == nil:
 			return "the control plane has not taken it up yet", nil
+		case cond.Status != metav1.ConditionTrue:
+			return "it is not ready: " + cond.Reason + " " + cond.Message, nil
 		}
-		return missingImport(ctx, c, obj.GetNamespace(), obj.GetName())
+		return missingImport(ctx, c, obj.GetNamespace(), obj.GetName(), report)
 	})
 	if err = errors.Join(refused, err); err != nil {
 		return withHint(err, "isthmus status; kubectl --context "+c.Context+" -n "+api.SystemNamespace+" logs deploy/"+api.ControlPlaneName)
 	}
 	report.Message += ", ready"
+	if len(report.Addresses) > 0 {
+		report.Message += " at " + strings.Join(report.Addresses, ", ")
+	}
 	return nil
 }
 
-// missingImport says what an import in c lacks to be called.
-func missingImport(ctx context.Context, c *cluster.Cluster, namespace, name string) (string, error) {
+// missingImport says what an import in c lacks to be called, and notes its addresses.
+func missingImport(ctx context.Context, c *cluster.Cluster, namespace, name string, report *exportReport) (string, error) {
 	obj := &unstructured.Unstructured{}
 	obj.SetGroupVersionKind(mcsv1beta1.SchemeGroupVersion.WithKind("ServiceImport"))
 	obj.SetNamespace(namespace)
@@ -192,6 +201,7 @@ func missingImport(ctx context.Context, c *cluster.Cluster, namespace, name stri
 	if kind != string(mcsv1beta1.Headless) && len(ips) == 0 {
 		return "its ServiceImport has no address yet", nil
 	}
+	report.Addresses = ips
 	return "", nil
 }
 

@@ -32,6 +32,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newUnlinkCommand(e),
 		newExportCommand(e),
 		newUnexportCommand(e),
+		newImportsCommand(e),
 		newStatusCommand(e),
 		newCheckCommand(e),
 		newProxyCommand(e),
