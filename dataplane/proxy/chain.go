@@ -85,6 +85,7 @@ func (c *chain) track(d *downstream) bool {
 func (c *chain) serve(d *downstream) {
 	switch {
 	case c.cfg.HTTP != nil:
+		d.asks(0)
 		if !c.queue.push(d) {
 			_ = d.Close()
 		}

@@ -36,23 +36,18 @@ type downstream struct {
 	closed bool
 	ends   []func()  // run at the first Close
 	asking int       // requests under way
-	idle   time.Time // since when there is none; zero before the first
+	idle   time.Time // since when there is none; zero before it is served in HTTP
 }
 
-// request counts a request; the returned function ends it.
-func (d *downstream) request() (end func()) {
+// asks counts requests under way, of which there are n more.
+func (d *downstream) asks(n int) {
 	d.mu.Lock()
-	d.asking++
-	d.mu.Unlock()
-	return func() {
-		d.mu.Lock()
-		d.asking--
-		d.idle = time.Now()
-		d.mu.Unlock()
-	}
+	defer d.mu.Unlock()
+	d.asking += n
+	d.idle = time.Now()
 }
 
-// idleSince reports whether the last request ended before t.
+// idleSince reports whether nothing has been asked since t.
 func (d *downstream) idleSince(t time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -155,7 +150,7 @@ func (t *tracker) closeAll() {
 	}
 }
 
-// closeIdle closes the sockets whose last request ended before a time.
+// closeIdle closes the sockets of whom nothing is asked since before.
 func (t *tracker) closeIdle(before time.Time) {
 	for _, d := range t.all() {
 		if d.idleSince(before) {

@@ -53,7 +53,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e := &exchange{handler: h, w: w, in: r, d: d, h2: r.ProtoMajor == 2, began: time.Now(), flags: "-"}
-	defer d.request()()
+	d.asks(1)
+	defer d.asks(-1)
 	defer e.report()
 	defer e.caught()
 	_ = http.NewResponseController(w).EnableFullDuplex()

@@ -51,6 +51,24 @@ func TestLoads(t *testing.T) {
 	}
 }
 
+// Not every proxy begins with the same host after a change.
+func TestFirstPick(t *testing.T) {
+	const ok = config.Healthy
+	first := map[netip.AddrPort]int{}
+	for range 100 {
+		cl := newCluster(&config.Cluster{Name: "c"}, &Dialer{})
+		cl.assign(levels(100, []config.Health{ok, ok, ok, ok}), nil)
+		h, err := cl.Pick(time.Now(), &Tried{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first[h.Addr]++
+	}
+	if len(first) != 4 {
+		t.Errorf("%v", first)
+	}
+}
+
 // Attempts go to hosts and priorities not tried yet, then to whatever there is.
 func TestPickTried(t *testing.T) {
 	const ok = config.Healthy
