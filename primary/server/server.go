@@ -76,6 +76,7 @@ func (s *Server) Run(ctx context.Context) error {
 	run("ads", p.ads.Run)
 	run("webhook certificate", p.serving.Run)
 	run("controllers", p.elected.Run)
+	run("expiry", newExpiry(p.authority, s.opts.Metrics, s.log).Run)
 	run("discovery", func(ctx context.Context) error { return s.serveGRPC(ctx, p) })
 	for name, server := range s.httpServers(p) {
 		run(name, server)
@@ -99,7 +100,7 @@ func (s *Server) assemble() (*parts, error) {
 		return nil, err
 	}
 	p.csr = csr.NewServer(csr.Options{
-		Authority: p.authority, Reviewer: reviewer, Log: s.log,
+		Authority: p.authority, Reviewer: reviewer, Log: s.log, Metrics: s.opts.Metrics,
 		Lives: func(id trust.ID) bool { return p.watch.Runs(id.Namespace(), id.ServiceAccount()) },
 	})
 	if p.ads, err = ads.New(ads.Options{Authenticate: authenticate(p.csr, p.authority.Cluster()), Log: s.log, Metrics: s.opts.Metrics}); err != nil {

@@ -96,8 +96,11 @@ func (a *Authority) Domain() trust.Domain { return a.domain }
 // Bundle returns the roots to trust.
 func (a *Authority) Bundle() trust.Bundle { return a.issuer.Load().bundle }
 
-// NotAfter returns when its chain ends; no leaf lives longer.
-func (a *Authority) NotAfter() time.Time { return a.issuer.Load().notAfter }
+// Valid returns the span in which its whole chain is valid; no leaf lives longer.
+func (a *Authority) Valid() (notBefore, notAfter time.Time) {
+	issuer := a.issuer.Load()
+	return issuer.notBefore, issuer.notAfter
+}
 
 // Sign returns the SVID of id for a public key: the chain, leaf first, root not
 // included. The certificates must not be changed. It lives for 24 hours, or as

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -26,7 +27,8 @@ type Options struct {
 	// Lives reports whether a pod of that identity is there, for callers that
 	// prove themselves by an SVID alone: a token is reviewed, but a stolen key
 	// could renew itself for ever. nil lets all renew.
-	Lives func(trust.ID) bool
+	Lives   func(trust.ID) bool
+	Metrics prometheus.Registerer // nil registers nothing
 }
 
 // Server is the certificate service of one cluster: it signs for the identity
@@ -40,6 +42,7 @@ type Server struct {
 	sources   *limiter // by address, before authentication
 	callers   *limiter // by identity and pod, after it
 	lives     func(trust.ID) bool
+	answers   *prometheus.CounterVec
 	signing   *gate
 }
 
@@ -63,6 +66,7 @@ func NewServer(opts Options) *Server {
 		reviewer:  opts.Reviewer,
 		log:       log,
 		lives:     lives,
+		answers:   newAnswers(opts.Metrics),
 		sources:   newLimiter(limits.SourceRate, limits.SourceBurst, limits.Keys),
 		callers:   newLimiter(limits.CallerRate, limits.CallerBurst, limits.Keys),
 		signing:   newGate(limits.Signers, limits.Waiting),
@@ -75,15 +79,16 @@ func (s *Server) Register(to *grpc.Server) { cav1.RegisterCertificateServiceServ
 // Sign implements the service. Errors are gRPC statuses as ca.proto lists them,
 // and RESOURCE_EXHAUSTED for a caller above its limit.
 func (s *Server) Sign(ctx context.Context, request *cav1.SignRequest) (response *cav1.SignResponse, err error) {
+	var caller Caller
+	defer func() { s.answers.WithLabelValues(proof(caller), status.Code(err).String()).Inc() }()
 	defer recoverTo(&err, s.log)
-	caller, err := s.Authenticate(ctx)
-	if err != nil {
-		s.log.Warn("certificate refused", "source", sourceAddress(ctx), "code", status.Code(err).String(), "err", err)
+	if caller, err = s.Authenticate(ctx); err != nil {
+		s.log.Log(ctx, refusalLevel(err), "certificate refused", "source", sourceAddress(ctx), "code", status.Code(err).String(), "err", err)
 		return nil, err
 	}
 	chain, err := s.sign(ctx, caller, request)
 	if err != nil {
-		s.log.Warn("certificate refused", "id", caller.ID.String(), "cluster", caller.Cluster, "pod", caller.Pod,
+		s.log.Log(ctx, refusalLevel(err), "certificate refused", "id", caller.ID.String(), "cluster", caller.Cluster, "pod", caller.Pod,
 			"code", status.Code(err).String(), "err", err)
 		return nil, err
 	}
@@ -142,6 +147,37 @@ func signStatus(err error) error {
 		return status.Error(codes.Unavailable, err.Error())
 	}
 	return status.Error(codes.Internal, "sign")
+}
+
+// refusalLevel keeps callers above their limit, whom nothing else bounds, from
+// filling the log.
+func refusalLevel(err error) slog.Level {
+	if status.Code(err) == codes.ResourceExhausted {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
+
+// newAnswers counts requests by how they ended. A rise of refusals of renewals is
+// an early warning: the workloads' certificates end within a day.
+func newAnswers(registry prometheus.Registerer) *prometheus.CounterVec {
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_certificate_requests_total", Help: "Requests for certificates, by what the caller proved itself with and the answer's code.",
+	}, []string{"proof", "code"})
+	if registry != nil {
+		registry.MustRegister(answers)
+	}
+	return answers
+}
+
+func proof(caller Caller) string {
+	switch {
+	case caller.ID.IsZero():
+		return "none"
+	case caller.Renewal:
+		return "svid"
+	}
+	return "token"
 }
 
 func ders(certs []*x509.Certificate) [][]byte {
