@@ -120,7 +120,7 @@ func (st *stream) run() error {
 	}
 	if st.node, err = newNode(n, caller); err != nil {
 		s.metrics.denied.Inc()
-		s.log.Warn("xds stream refused", "proxy", n.GetId(), "identity", caller.ID.String(), "err", err)
+		s.log.Warn("xds stream refused", "proxy", clip(n.GetId(), maxNodeID), "identity", caller.ID.String(), "err", err)
 		return asStatus(err, codes.InvalidArgument)
 	}
 	select {

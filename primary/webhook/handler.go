@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"time"
 
+	"golang.org/x/sync/semaphore"
 	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +22,13 @@ import (
 // most 1.5 MiB, and a review holds it once on creation.
 const maxBody = 4 << 20
 
+// Anybody may call the webhook, so reviews that are read at one time may be large
+// or many, not both, and must not take long to arrive.
+const (
+	maxUnderway  = 16 * maxBody    // bytes of all bodies at once
+	bodyPatience = 5 * time.Second // to send a body, and to wait for a place
+)
+
 // Path is where Handler is to be served.
 const Path = "/inject"
 
@@ -26,10 +36,27 @@ const Path = "/inject"
 // it needs no client certificate, because the answer reveals nothing that the
 // caller has not sent.
 func Handler(cfg Config, log *slog.Logger) http.Handler {
+	return newHandler(cfg, log, maxUnderway, bodyPatience)
+}
+
+func newHandler(cfg Config, log *slog.Logger, underway int64, patience time.Duration) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	places := semaphore.NewWeighted(underway)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size := r.ContentLength
+		if size < 0 || size > maxBody {
+			size = maxBody
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
+		defer cancel()
+		if places.Acquire(ctx, size) != nil {
+			http.Error(w, "too many reviews at once", http.StatusServiceUnavailable)
+			return
+		}
+		defer places.Release(size)
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience)) // where there is none, the server has its own
 		review, err := readReview(w, r)
 		if err != nil {
 			var status statusError
