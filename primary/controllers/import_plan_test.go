@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
@@ -255,5 +256,45 @@ func TestSliceGroups(t *testing.T) {
 	slices.Sort(sizes)
 	if !slices.Equal(sizes, []int{1, 499, 1000}) || len(names) != 3 {
 		t.Errorf("slices of %v endpoints, names %v", sizes, names)
+	}
+}
+
+// What the exports declare is on the import, on the derived Service and, for
+// each transport, on the slices. (mcs.md 3 and 5)
+func TestPlanDeclared(t *testing.T) {
+	svc := reviews([]federation.Export{export("east")}, endpoint(t, "east", "net1", "10.1.0.1", false))
+	svc.Endpoints[0].Others = []federation.OtherPort{{Transport: "UDP", Service: 9080, Target: 53}}
+	svc.Declared = &federation.Declared{
+		Ports:           []federation.DeclaredPort{{Name: "http", Transport: "TCP", Number: 9080, AppProtocol: "http"}, {Transport: "UDP", Number: 9080}, {Name: "far", Transport: "SCTP", Number: 1}},
+		SessionAffinity: "ClientIP", AffinitySeconds: 10, InternalTrafficPolicy: "Local", TrafficDistribution: "PreferClose",
+		Labels: map[string]string{"a": "1", api.LabelManagedBy: "other"}, Annotations: map[string]string{"b": "2"},
+	}
+	plan := planImport(snapshot([]*federation.Cluster{cluster("east", "net1")}, svc), "east", reviewsKey, importState{NamespaceActive: true})
+	spec := plan.Import.Spec
+	if len(spec.Ports) != 3 || *spec.Ports[0].AppProtocol != "http" || spec.Ports[1].Protocol != corev1.ProtocolUDP ||
+		spec.SessionAffinity != "ClientIP" || *spec.SessionAffinityConfig.ClientIP.TimeoutSeconds != 10 || *spec.InternalTrafficPolicy != "Local" || *spec.TrafficDistribution != "PreferClose" {
+		t.Errorf("import %+v", spec)
+	}
+	if m := plan.Import; m.Labels["a"] != "1" || m.Labels[api.LabelManagedBy] != api.ManagedBy || m.Annotations["b"] != "2" || svc.Declared.Labels[api.LabelManagedBy] != "other" {
+		t.Errorf("labels %v, annotations %v", m.Labels, m.Annotations)
+	}
+	derived := plan.Derived.Spec
+	if len(derived.Ports) != 3 || derived.Ports[1].Name != "port-9080" || derived.SessionAffinity != "ClientIP" || derived.InternalTrafficPolicy != nil {
+		t.Errorf("derived %+v", derived)
+	}
+	if len(plan.Slices) != 1 || len(plan.Slices[0].Ports) != 2 || *plan.Slices[0].Ports[1].Name != "port-9080" || *plan.Slices[0].Ports[1].Port != 53 {
+		t.Errorf("slices %+v", plan.Slices)
+	}
+	other := plan.Import.DeepCopy()
+	if delete(other.Labels, "a"); sameImport(other, plan.Import) || !sameImport(plan.Import, plan.Import.DeepCopy()) {
+		t.Error("a label that is gone needs a write, and nothing else does")
+	}
+	have := plan.Derived.DeepCopy()
+	have.OwnerReferences = []metav1.OwnerReference{{Name: "reviews"}}
+	if !sameDerived(have, plan.Derived) {
+		t.Error("the same Service is written again")
+	}
+	if have.Spec.SessionAffinity = corev1.ServiceAffinityNone; sameDerived(have, plan.Derived) {
+		t.Error("another affinity is not written")
 	}
 }
