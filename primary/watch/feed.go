@@ -45,11 +45,13 @@ type feed struct {
 	resources []resource
 	notify    func() // something changed; must not block
 	limiter   flowcontrol.RateLimiter
-	max       int
+	max       int // objects
+	maxBytes  int
 	synced    chan struct{}
 
 	mu      sync.Mutex
 	objects map[ref]ingest.Object
+	bytes   int // of objects, as weigh counts
 	dirty   map[ref]struct{}
 	whole   bool // the loop has to compare everything
 	listed  map[string]bool
@@ -60,7 +62,7 @@ type feed struct {
 
 func newFeed(config *rest.Config, client *http.Client, scheme *runtime.Scheme, resources []resource, max int, notify func()) *feed {
 	return &feed{
-		source: newSource(config, client, scheme), resources: resources, notify: notify, max: max,
+		source: newSource(config, client, scheme), resources: resources, notify: notify, max: max, maxBytes: defaultMaxBytes,
 		limiter: flowcontrol.NewTokenBucketRateLimiter(eventsPerSecond, eventBurst), synced: make(chan struct{}),
 		objects: map[ref]ingest.Object{}, dirty: map[ref]struct{}{}, whole: true, listed: map[string]bool{}, trouble: map[string]error{},
 	}
@@ -175,19 +177,33 @@ func (f *feed) runs(namespace, account string) bool {
 
 // put stores o under r, nil being gone. The caller holds mu.
 func (f *feed) put(r ref, o ingest.Object) {
-	if o == nil {
-		if _, ok := f.objects[r]; !ok {
-			return
-		}
+	old, had := f.objects[r]
+	switch {
+	case o == nil && !had:
+		return
+	case o == nil:
 		delete(f.objects, r)
-	} else {
+	default:
 		f.objects[r] = o
 	}
+	f.bytes += weigh(o) - weigh(old)
 	f.dirty[r] = struct{}{}
-	if len(f.objects) > f.max && f.over == nil {
+	f.shed()
+}
+
+// shed ends the feed where its cluster is over its budget. The caller holds mu.
+func (f *feed) shed() {
+	switch {
+	case f.over != nil:
+		return
+	case len(f.objects) > f.max:
 		f.over = fmt.Errorf("%w: the cluster has more than %d objects; what was read before stays", errBudget, f.max)
-		f.cancel(f.over)
+	case f.bytes > f.maxBytes:
+		f.over = fmt.Errorf("%w: the cluster's objects take more than %d MiB; what was read before stays", errBudget, f.maxBytes>>20)
+	default:
+		return
 	}
+	f.cancel(f.over)
 }
 
 // store takes one kind's events from a reflector.
