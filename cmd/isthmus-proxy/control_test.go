@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -62,13 +63,13 @@ type control struct {
 	mesh      string
 }
 
-func newControl(t testing.TB, root *ca.Root, cluster, addr string, at *netnstest.Namespace, mesh string) *control {
+func newControl(t testing.TB, root *ca.Root, lifetime time.Duration, cluster, addr string, at *netnstest.Namespace, mesh string) *control {
 	t.Helper()
 	chain, key, err := root.Intermediate(cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := ca.New(ca.Options{Cluster: cluster, Domain: root.Domain(), ChainPEM: chain, KeyPEM: key, BundlePEM: root.CertificatePEM()})
+	authority, err := ca.New(ca.Options{Cluster: cluster, Domain: root.Domain(), ChainPEM: chain, KeyPEM: key, BundlePEM: root.CertificatePEM(), Lifetime: lifetime})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (c caller) do(method, path, host string) (int, string) {
 	if host != "" {
 		req.Host = host
 	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
 		c.t.Fatal(err)

@@ -51,7 +51,7 @@ func serve(t *testing.T, opts Options) func(path string) (int, string) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	return func(path string) (int, string) {
 		t.Helper()
 		resp, err := client.Get("http://" + opts.Listener.Addr().String() + path)

@@ -295,7 +295,7 @@ func TestControlPlaneComesLate(t *testing.T) {
 // workload fails closed, and recovers by itself.
 func TestRenewalExpiryRecovery(t *testing.T) {
 	t.Parallel()
-	c := newControl(t, 3*time.Second)
+	c := newControl(t, 6*time.Second)
 	c.start(t)
 	i, _ := run(t, c.options(t))
 	first := ready(t, i)

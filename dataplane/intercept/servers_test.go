@@ -51,7 +51,7 @@ func read(conn net.Conn, err error) string {
 		return "refused"
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	answer, err := io.ReadAll(conn)
 	if err != nil {
 		return "refused"

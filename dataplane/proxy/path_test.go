@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -36,7 +37,8 @@ func newTwoClusters(t testing.TB, appAddr netip.AddrPort, http, strict bool) *tw
 		ca: ca, eastID: ca.svid(t, "east", "shop", "productpage"), westID: ca.svid(t, "west", "shop", "reviews"),
 		gatewayID: ca.svid(t, "west", "isthmus-system", "isthmus-eastwest"),
 	}
-	w.east, w.gateway, w.west = start(t, w.eastID), start(t, w.gatewayID), start(t, w.westID)
+	patient := func(o *proxyOptions) { o.DrainTimeout = 20 * time.Second }
+	w.east, w.gateway, w.west = start(t, w.eastID, patient), start(t, w.gatewayID, patient), start(t, w.westID, patient)
 
 	w.west.dsts.set("127.0.0.1", appAddr)
 	w.westState = newState(inboundListener(anyPort, appAddr.Port(), strict, http), originalDst(inboundName(appAddr.Port()), 1338, http))

@@ -22,7 +22,7 @@ func hello(t testing.TB, to string, src trust.Source, sni string, alpn []string,
 	c, err := dial(to)
 	must(t, err)
 	defer c.Close()
-	must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 	conf := trust.ClientTLS(src, sni, alpn, nil)
 	tc := tls.Client(c, conf)
 	if err := tc.Handshake(); err != nil {
@@ -116,7 +116,7 @@ func TestGatewayRefusesGarbage(t *testing.T) {
 	} {
 		c, err := net.Dial("tcp", w.gateway.bound(t, "east-west").String())
 		must(t, err)
-		must(t, c.SetDeadline(time.Now().Add(3*time.Second)))
+		must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 		_, _ = io.WriteString(c, data)
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
@@ -132,7 +132,7 @@ func TestGatewayProbe(t *testing.T) {
 	c, err := net.Dial("tcp", w.gateway.bound(t, "east-west").String())
 	must(t, err)
 	defer c.Close()
-	must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 	tc := tls.Client(c, trust.ClientTLS(source{bundle: w.ca.bundle}, "probe.sni.isthmus.internal", []string{"isthmus"}, trust.Only(w.gatewayID.svid.ID)))
 	got, err := io.ReadAll(tc)
 	must(t, err)
@@ -165,7 +165,7 @@ func TestStrictAndPermissive(t *testing.T) {
 		req, _ := http.NewRequest("GET", "http://"+loopback(w.west.bound(t, "inbound").Port()).String()+"/", nil)
 		req.Header.Set("X-Forwarded-Client-Cert", "URI=spiffe://cluster.local/ns/x/sa/forged")
 		tr := &http.Transport{DisableKeepAlives: true}
-		res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Do(req)
+		res, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Do(req)
 		if strict {
 			if err == nil {
 				t.Errorf("strict took plaintext: %d", res.StatusCode)
@@ -187,7 +187,7 @@ func TestLimits(t *testing.T) {
 	ca := newAuthority(t, "cluster.local")
 	p := start(t, ca.svid(t, "west", "isthmus-system", "isthmus-eastwest"), func(o *proxy.Options) { o.MaxConnections, o.MaxHandshakes = 8, 4 })
 	gw := gatewayListener(loopback(0))
-	gw.ListenerFiltersTimeout = dur(time.Second)
+	gw.ListenerFiltersTimeout = dur(3 * time.Second)
 	p.apply(t, newState(gw))
 	at := p.bound(t, "east-west").String()
 	silent := func(from string) net.Conn {
@@ -202,11 +202,11 @@ func TestLimits(t *testing.T) {
 	}
 	eventually(t, "two connections", func() bool { return p.Connections() == 2 })
 	third := silent("127.0.0.5") // more than half of the handshakes
-	must(t, third.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
+	must(t, third.SetReadDeadline(time.Now().Add(20*time.Second)))
 	if _, err := third.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("third of one source: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	dialer := tls.Dialer{
 		NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.6")}},

@@ -153,7 +153,7 @@ func start(t testing.TB, src trust.Source, change ...func(*proxy.Options)) *inst
 		cancel()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(40 * time.Second):
 			t.Error("proxy did not end")
 		}
 	})
@@ -218,10 +218,10 @@ func client(t testing.TB, via *instance, local string, h2 bool) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
 }
 
-// eventually waits until ok, for at most 10 s.
+// eventually waits until ok, for at most 20 s.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s", what)

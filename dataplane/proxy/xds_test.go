@@ -185,7 +185,7 @@ func passthrough() *clusterv3.Cluster { return originalDst("passthrough", 1337, 
 func originalDst(name string, mark int64, http bool) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}, LbPolicy: clusterv3.Cluster_CLUSTER_PROVIDED,
-		ConnectTimeout: dur(2 * time.Second), UpstreamBindConfig: &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{intOption(1, 36, mark)}},
+		ConnectTimeout: dur(10 * time.Second), UpstreamBindConfig: &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{intOption(1, 36, mark)}},
 	}
 	if http {
 		c.TypedExtensionProtocolOptions = httpOptions(false, 100)
@@ -272,7 +272,7 @@ func inlineRoutes(cluster string) *routev3.RouteConfiguration {
 func edsCluster(name, sni string, sans ...string) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
-		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: name}, ConnectTimeout: dur(2 * time.Second),
+		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: name}, ConnectTimeout: dur(10 * time.Second),
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
 			HealthyPanicThreshold:   &typev3.Percent{Value: 0},
 			LocalityConfigSpecifier: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{LocalityWeightedLbConfig: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig{}},

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-const deadline = 10 * time.Second
+const deadline = 20 * time.Second
 
 // adsServer is a real gRPC server whose streams the test drives by hand.
 type adsServer struct {
