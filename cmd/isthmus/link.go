@@ -80,12 +80,17 @@ func newUnlinkCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unlink CONTEXT CONTEXT...",
 		Short: "End the links between clusters, both ways",
-		Long:  "Remove the remote secrets, the ClusterLinks and the accounts, so that the tokens are worth nothing. What is not there is no error.",
+		Long: `Remove the remote secrets, the ClusterLinks and the accounts, so that the tokens are worth nothing. What is not there is
+no error. A cluster that will not come back is named by --gone, by its name in the clusterset.`,
 		Example: `  isthmus unlink east west
-  isthmus unlink hub spoke1 --one-way`,
-		Args:              cobra.MinimumNArgs(2),
+  isthmus unlink hub spoke1 --one-way
+  isthmus unlink east --gone west`,
+		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: e.complete,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args)+len(f.opts.Gone) < 2 {
+				return withHint(usageErrorf("a link has two ends, and only %s is named", args[0]), cmd.CommandPath()+" --help")
+			}
 			clusters, err := e.open(args)
 			if err != nil {
 				return err
@@ -107,6 +112,7 @@ func newUnlinkCommand(e *env) *cobra.Command {
 	}
 	addOutput(cmd, &f.out)
 	cmd.Flags().BoolVar(&f.opts.OneWay, "one-way", false, "only that the first reads the others")
+	cmd.Flags().StringSliceVar(&f.opts.Gone, "gone", nil, "names of clusters that cannot be reached any more")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "how long it may take")
 	return cmd
 }

@@ -78,7 +78,7 @@ func printStatus(w io.Writer, report meshstatus.Report) error {
 	fmt.Fprintln(t, "CONTEXT\tCLUSTER\tNETWORK\tKUBERNETES\tCONTROL PLANE\tGATEWAY\tPROXIES\tEXPORTS\tIMPORTS")
 	for _, c := range report.Clusters {
 		if c.Error != "" {
-			fmt.Fprintf(t, "%s\t%s\t%s\n", c.Context, "-", c.Error)
+			fmt.Fprintf(t, "%s\t%s\t%s; next: isthmus precheck %s\n", c.Context, "-", c.Error, c.Context)
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, c.Network, c.Version,

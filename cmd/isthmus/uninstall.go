@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,18 +46,35 @@ func runUninstall(ctx context.Context, e *env, opts install.UninstallOptions, co
 	}
 	p := newProgress(e.Streams)
 	p.say("", "remove the mesh from "+joinWords(contexts))
-	if err := clusterset.Uninstall(ctx, clusters, opts, func(cluster, step string) {
+	removed, err := clusterset.Uninstall(ctx, clusters, opts, func(cluster, step string) {
 		if verbose {
 			p.say(cluster, step)
 		}
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	if out == outputJSON {
-		return printJSON(e.Out, map[string]any{"uninstalled": contexts, "purged": opts.Purge})
+	return finish(true, out, e.Out, map[string]any{"uninstalled": removed, "purged": opts.Purge}, func(w io.Writer) error {
+		for _, r := range removed {
+			printRemoved(w, r)
+		}
+		return nil
+	})
+}
+
+func printRemoved(w io.Writer, r clusterset.Removed) {
+	if r.Before {
+		fmt.Fprintf(w, "context %s: removed\n", r.Context)
+	} else {
+		fmt.Fprintf(w, "context %s: was not installed; nothing is left\n", r.Context)
 	}
-	for _, c := range clusters {
-		fmt.Fprintf(e.Out, "context %s: removed\n", c.Context)
+	if r.Before && !r.Purged {
+		fmt.Fprintln(w, "  the definitions stay, with every ServiceExport; --purge removes them")
 	}
-	return nil
+	for _, ns := range r.Sidecars {
+		fmt.Fprintf(w, "  to do: pods keep their sidecars until they are restarted: kubectl --context %s -n %s rollout restart deployment\n", r.Context, ns)
+	}
+	for _, l := range r.Links {
+		fmt.Fprintf(w, "  to do: cluster %s was linked to it, and may be still: isthmus unlink CONTEXT-OF-%s %s\n", l, l, r.Context)
+	}
 }

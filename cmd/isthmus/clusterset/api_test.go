@@ -38,11 +38,20 @@ func startCluster(t *testing.T, name string) *cluster.Cluster {
 // installWithoutNodes installs; nothing can become ready, so that must be the error.
 func installWithoutNodes(t *testing.T, opts InstallOptions) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	opts.Progress = func(_, step string) {
-		if strings.HasPrefix(step, "wait for Deployment") {
-			time.AfterFunc(time.Second, cancel)
+	var mu sync.Mutex
+	waiting := map[string]bool{}
+	opts.Progress = func(name, step string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if waiting[name] = waiting[name] || strings.HasPrefix(step, "wait for Deployment"); waiting[name] {
+			for _, target := range opts.Targets {
+				if !waiting[target.Cluster.Context] {
+					return
+				}
+			}
+			cancel()
 		}
 	}
 	_, err := Install(ctx, opts)
@@ -98,6 +107,113 @@ func TestInstallAndLink(t *testing.T) {
 		}
 	})
 	t.Run("link", func(t *testing.T) { testLink(t, link) })
+	t.Run("identities", func(t *testing.T) { testIdentities(t, link, opts) })
+	t.Run("unlink what is gone", func(t *testing.T) { testGone(t, link) })
+}
+
+// A cluster's id is written by install; one that is missing or wrong is refused by link and install,
+// with what to do. Membership lasts as long as the last link.
+func testIdentities(t *testing.T, link LinkOptions, opts InstallOptions) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	west := link.Clusters[1]
+	property := func(name, want string) {
+		t.Helper()
+		if got, err := Property(ctx, west, name); err != nil || got != want {
+			t.Errorf("%s is %q, %v, want %q", name, got, err, want)
+		}
+	}
+	property(PropertyID, "west")
+	property(PropertyMembership, "") // unlinked by the test before
+	refused := func(err error, reason string) {
+		t.Helper()
+		if c, ok := errors.AsType[CheckError](err); !ok || c.Finding.Reason != reason || c.Finding.Next == "" || c.Finding.Context != "west" {
+			t.Errorf("err %v, want %s", err, reason)
+		}
+	}
+	for _, value := range []string{"", "east", "other"} {
+		if err := properties(west).Delete(ctx, PropertyID, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		reason := "NoClusterID"
+		if value != "" {
+			reason = "WrongClusterID"
+			writeProperty(ctx, t, west, PropertyID, value)
+			_, err := Install(ctx, InstallOptions{Targets: []Target{{Cluster: west}}, Domain: opts.Domain, Issuer: opts.Issuer})
+			refused(err, reason)
+		}
+		_, err := Link(ctx, link)
+		refused(err, reason)
+		if value == "" {
+			writeProperty(ctx, t, west, PropertyID, "any") // for the next round
+		}
+	}
+	if err := properties(west).Delete(ctx, PropertyID, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	installWithoutNodes(t, InstallOptions{Targets: []Target{{Cluster: west}}, Domain: opts.Domain, Issuer: opts.Issuer})
+	property(PropertyID, "west")
+	m := &member{cluster: west, set: "set"}
+	if err := enter(ctx, m); err != nil {
+		t.Fatal(err)
+	}
+	property(PropertyMembership, "set")
+	if err := leave(ctx, m); err != nil {
+		t.Fatal(err)
+	}
+	property(PropertyMembership, "")
+}
+
+func writeProperty(ctx context.Context, t *testing.T, c *cluster.Cluster, name, value string) {
+	t.Helper()
+	obj := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"value": value}}}
+	obj.SetGroupVersionKind(propertyKind)
+	obj.SetName(name)
+	if _, err := properties(c).Create(ctx, obj, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A cluster that cannot be reached any more, or has lost the mesh, can still be unlinked from the other side.
+func testGone(t *testing.T, link LinkOptions) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	east := link.Clusters[0]
+	for _, name := range []string{"gone", "lost mesh"} {
+		opts := link
+		if name == "gone" {
+			opts = LinkOptions{Clusters: link.Clusters[:1], Gone: []string{"west"}}
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			answer(ctx, t, east, "west")
+			answer(ctx, t, link.Clusters[1], "east")
+		}()
+		if _, err := Link(ctx, link); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		if name == "lost mesh" {
+			if err := link.Clusters[1].Kube.CoreV1().ConfigMaps(api.SystemNamespace).Delete(ctx, api.MeshConfigMapName, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Unlink(ctx, opts); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		list, err := east.Kube.CoreV1().Secrets(api.SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: api.LabelRemoteCluster})
+		if err != nil || len(list.Items) != 0 {
+			t.Errorf("%s: remote secrets %d, %v", name, len(list.Items), err)
+		}
+		if got, err := Property(ctx, east, PropertyMembership); name == "lost mesh" && (err != nil || got != "") {
+			t.Errorf("%s: member of %q, %v", name, got, err)
+		}
+		// What is left on the side that came back.
+		if _, err := Unlink(ctx, link); err != nil {
+			t.Errorf("%s: again: %v", name, err)
+		}
+	}
 }
 
 func testLink(t *testing.T, opts LinkOptions) {

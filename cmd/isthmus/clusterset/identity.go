@@ -57,12 +57,11 @@ func checkIdentities(ctx context.Context, members []*member) error {
 		switch other := seen[id]; {
 		case id == "":
 			return refuse(context, "NoClusterID", "isthmus install "+context+" writes it", "it has no cluster id: no ClusterProperty %s", PropertyID)
+		case id != m.side.Cluster:
+			return refuse(context, "WrongClusterID", DeleteID(context), "its cluster id is %q, but it is installed as %q", id, m.side.Cluster)
 		case other != nil:
 			return refuse(context, "SameClusterID", fmt.Sprintf("isthmus uninstall %s, then isthmus install %s --cluster-name %s=OTHER", context, context, context),
 				"it has the cluster id %q, as context %s has", id, other.cluster.Context)
-		case id != m.side.Cluster:
-			return refuse(context, "WrongClusterID", fmt.Sprintf("kubectl --context %s delete clusterproperty %s; isthmus install %s", context, PropertyID, context),
-				"its cluster id is %q, but it is installed as %q", id, m.side.Cluster)
 		}
 		seen[id] = m
 	}
@@ -80,8 +79,23 @@ func checkSets(members []*member) error {
 	return nil
 }
 
+// otherID says that somebody has given a cluster another id than it is to have.
+func otherID(context, id, want string, installed bool) error {
+	next := fmt.Sprintf("isthmus install %s --cluster-name %s=%s keeps it; or kubectl --context %s delete clusterproperty %s", context, context, id, context, PropertyID)
+	if installed {
+		next = DeleteID(context)
+	}
+	finding := join.Finding{Context: context, Reason: "WrongClusterID", Next: next, Message: fmt.Sprintf("it has the cluster id %q already and cannot become %q", id, want)}
+	return CheckError{Finding: finding, What: "installed"}
+}
+
+// DeleteID is how a wrong cluster id is replaced by that of the installation.
+func DeleteID(context string) string {
+	return fmt.Sprintf("kubectl --context %s delete clusterproperty %s; isthmus install %s", context, PropertyID, context)
+}
+
 func refuse(context, reason, next, format string, args ...any) error {
-	return CheckError{join.Finding{Context: context, Reason: reason, Next: next, Message: fmt.Sprintf(format, args...)}}
+	return CheckError{Finding: join.Finding{Context: context, Reason: reason, Next: next, Message: fmt.Sprintf(format, args...)}}
 }
 
 // enter writes that m is a member of its clusterset.

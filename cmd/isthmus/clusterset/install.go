@@ -116,7 +116,7 @@ func planOne(ctx context.Context, target Target, opts InstallOptions) (step, err
 	case have.Cluster != "" && have.Cluster != values.Cluster:
 		return step{}, fmt.Errorf("%w: context %s is installed as %q and cannot become %q", ErrName, c.Context, have.Cluster, values.Cluster)
 	case id != "" && id != values.Cluster:
-		return step{}, fmt.Errorf("%w: context %s has the cluster id %q already (ClusterProperty %s) and cannot become %q", ErrName, c.Context, id, PropertyID, values.Cluster)
+		return step{}, otherID(c.Context, id, values.Cluster, have.Cluster != "")
 	case have.TrustDomain != "" && have.TrustDomain != values.TrustDomain:
 		return step{}, fmt.Errorf("context %s has the trust domain %q, which cannot become %q", c.Context, have.TrustDomain, values.TrustDomain)
 	}

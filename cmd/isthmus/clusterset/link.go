@@ -1,6 +1,7 @@
 package clusterset
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type LinkOptions struct {
 	OneWay       bool              // only the first reads the others
 	Servers      map[string]string // by context: the API server's address that works from inside other clusters
 	AllowServers []string          // hosts that may be loopback; for tests
+	Gone         []string          // of Unlink: names of clusters that cannot be reached any more
 	Progress     func(step string) // may be nil; called from one goroutine at a time
 }
 
@@ -50,7 +52,7 @@ type direction struct{ from, to *member }
 
 // member is a cluster with what an installation says of it.
 type member struct {
-	cluster *cluster.Cluster
+	cluster *cluster.Cluster // nil where nothing is to be done any more
 	side    join.Side
 	set     string // the clusterset's name
 }
@@ -87,24 +89,37 @@ func Link(ctx context.Context, opts LinkOptions) ([]Linked, error) {
 	return out, group.Wait()
 }
 
-// Unlink ends every direction between the clusters. What is not there is no error.
+// Unlink ends every direction between the clusters, those that are gone included. What is
+// not there is no error, nor is a cluster without the mesh: others may read it still.
 func Unlink(ctx context.Context, opts LinkOptions) ([]Linked, error) {
 	var members []*member
 	for _, c := range opts.Clusters {
 		m, err := findMember(ctx, c, opts)
+		if errors.Is(err, ErrNotInstalled) {
+			m, err = &member{side: join.Side{Context: c.Context, Cluster: c.Context}}, nil
+		}
 		if err != nil {
 			return nil, err
 		}
 		members = append(members, m)
 	}
+	for _, name := range opts.Gone {
+		members = append(members, &member{side: join.Side{Context: name, Cluster: name}})
+	}
 	var out []Linked
 	for _, d := range pairs(members, opts.OneWay) {
+		if d.from.cluster == nil && d.to.cluster == nil {
+			continue
+		}
 		if err := join.Unlink(ctx, d.from.side, d.to.side, join.Options{}); err != nil {
 			return nil, fmt.Errorf("end that %s reads %s: %w", d.from.side.Cluster, d.to.side.Cluster, err)
 		}
 		out = append(out, Linked{From: d.from.side.Cluster, To: d.to.side.Cluster})
 	}
 	for _, m := range members {
+		if m.cluster == nil {
+			continue
+		}
 		if err := leave(ctx, m); err != nil {
 			return nil, err
 		}
@@ -138,18 +153,22 @@ func findMembers(ctx context.Context, opts LinkOptions) ([]*member, error) {
 	}
 	for _, f := range join.Check(ctx, sides, join.Options{AllowServers: opts.AllowServers}) {
 		if !f.Warning {
-			return nil, CheckError{f}
+			return nil, CheckError{Finding: f}
 		}
 		opts.say("warning: " + f.String())
 	}
 	return members, checkIdentities(ctx, members)
 }
 
-// CheckError is the first reason why clusters cannot be linked. Nothing was changed.
-type CheckError struct{ Finding join.Finding }
+// CheckError is the first reason why clusters cannot be linked, or installed. Nothing was
+// changed.
+type CheckError struct {
+	Finding join.Finding
+	What    string // empty means linked
+}
 
 func (e CheckError) Error() string {
-	return fmt.Sprintf("context %s cannot be linked: %s", e.Finding.Context, e.Finding.Message)
+	return fmt.Sprintf("context %s cannot be %s: %s", e.Finding.Context, cmp.Or(e.What, "linked"), e.Finding.Message)
 }
 
 func findMember(ctx context.Context, c *cluster.Cluster, opts LinkOptions) (*member, error) {

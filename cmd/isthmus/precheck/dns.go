@@ -44,8 +44,10 @@ func (f *facts) lookAtIdentity(ctx context.Context, c *cluster.Cluster) {
 	case err != nil:
 		f.add("cluster id", Warn, "use a context that may read ClusterProperties", "cannot be read: %v", err)
 	case id != "" && f.installed && id != f.name:
-		f.add("cluster id", Bad, "kubectl --context "+c.Context+" delete clusterproperty "+clusterset.PropertyID+"; isthmus install "+c.Context,
+		f.add("cluster id", Bad, clusterset.DeleteID(c.Context),
 			"it is %q, but the cluster is installed as %q", id, f.name)
+	case id == "" && f.installed:
+		f.add("cluster id", Warn, "isthmus install "+c.Context+" writes it", "there is none, so it cannot be linked")
 	case id != "":
 		if !f.installed {
 			f.name, f.network = id, id
