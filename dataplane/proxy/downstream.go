@@ -253,8 +253,9 @@ func (p *Proxy) find(d *downstream, name string) (*chain, string, error) {
 }
 
 var (
-	errLoop   = errors.New("the destination is this proxy's own listener")
-	errShakes = errors.New("too many handshakes in flight")
+	errLoop    = errors.New("the destination is this proxy's own listener")
+	errForeign = errors.New("the destination is no address of this pod")
+	errShakes  = errors.New("too many handshakes in flight")
 )
 
 // route finds the listener of the connection's destination.
@@ -275,6 +276,9 @@ func (p *Proxy) route(d *downstream, name string) (*listener, error) {
 	d.dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
 	if p.own.contains(d.dst) {
 		return nil, errLoop
+	}
+	if l.cfg.Direction == config.DirectionInbound && !isLocal(d.dst.Addr()) {
+		return nil, errForeign // anybody on the link may send such packets to us
 	}
 	if !l.cfg.UseOriginalDst {
 		return l, nil

@@ -156,6 +156,21 @@ func TestPostIsSentOnce(t *testing.T) {
 	}
 }
 
+// A neighbour on the link can send packets for any address to a pod, whose rules
+// lead them to the sidecar. It passes on only what is for the pod: it is no relay
+// to the network, nor to what trusts the pod.
+func TestInboundIsForThisPod(t *testing.T) {
+	p := start(t, nil)
+	p.dsts.set("127.0.0.1", netip.MustParseAddrPort("192.0.2.1:80"))
+	p.apply(t, newState(inboundListener(anyPort, 80, false, false), originalDst(inboundName(80), 1338, false)))
+	c, err := net.Dial("tcp", loopback(p.bound(t, "inbound").Port()).String())
+	must(t, err)
+	defer c.Close()
+	eventually(t, "refused", func() bool {
+		return hasMetric(t, p, "isthmus_proxy_connections_refused_total", map[string]string{"reason": "loop_or_unknown"})
+	})
+}
+
 // pausing holds back what is written after the first write until released.
 type pausing struct {
 	net.Conn
