@@ -3,17 +3,20 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"text/template"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -56,10 +59,21 @@ func applyAll(ctx context.Context, client dynamic.Interface, document []byte) er
 		if len(object.Object) == 0 {
 			continue
 		}
-		if err := apply(ctx, client, object); err != nil {
+		if err := applyPatiently(ctx, client, object); err != nil {
 			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
+}
+
+// applyPatiently tries for a while: an API server that says it is ready may not have its
+// service range or its namespaces yet, and refuses with many an error.
+func applyPatiently(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		last = apply(ctx, client, object)
+		return last == nil, nil
+	})
+	return cmp.Or(last, err)
 }
 
 func apply(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {
