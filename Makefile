@@ -36,6 +36,10 @@ e2e: build ## end-to-end tests on the sandbox (two real clusters)
 	$(call say,end-to-end tests on the sandbox)
 	go test -race -tags e2e -count 1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./e2e/...
 
+.PHONY: conformance
+conformance: ## specs of the MCS API on two clusters of one network; SUITE=FILE runs upstream's own test program
+	scripts/conformance.sh
+
 .PHONY: bench
 bench: ## benchmarks; prints a table, never fails on time
 	go test -run '^$$' -bench . -benchmem $$(grep -rl '^func Benchmark' --include='*_test.go' . | xargs -n1 dirname | sort -u)
