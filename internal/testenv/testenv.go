@@ -145,6 +145,31 @@ func (e *Env) Restart(t testing.TB) {
 	e.Config = config
 }
 
+// Backup copies the API server's data; the API server is restarted for it.
+func (e *Env) Backup(t testing.TB) {
+	t.Helper()
+	e.Kill()
+	if err := os.CopyFS(filepath.Join(e.dir, "backup"), os.DirFS(filepath.Join(e.dir, "api"))); err != nil {
+		t.Fatalf("back up test API server: %v", err)
+	}
+	e.Restart(t)
+}
+
+// Restore takes the API server back to what Backup copied: resource versions move
+// backwards, as when etcd was restored.
+func (e *Env) Restore(t testing.TB) {
+	t.Helper()
+	e.Kill()
+	data := filepath.Join(e.dir, "api")
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(e.dir, "backup"), data); err != nil {
+		t.Fatalf("restore test API server: %v", err)
+	}
+	e.Restart(t)
+}
+
 func (e *Env) close() {
 	if e.process != nil {
 		e.process.kill()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/federation/ingest"
+	"github.com/isthmus-mesh/isthmus/remote/registry"
 )
 
 // listTimeout bounds one list, so that a server that dribbles is given up.
@@ -147,9 +148,10 @@ func (s *source) listWatch(r resource, report func(error)) (cache.ListerWatcher,
 	base := cache.NewFilteredListWatchFromClient(client, r.plural, r.in, func(o *metav1.ListOptions) { o.FieldSelector = r.fields })
 	return plainLists{&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			ctx, cancel := context.WithTimeout(ctx, listTimeout)
-			defer cancel()
-			list, err := base.ListWithContext(ctx, o)
+			if err := registry.Behind(ctx, o.ResourceVersion, bounded(base.ListWithContext)); err != nil {
+				return nil, err // else it would be asked ten times, 4 s each
+			}
+			list, err := bounded(base.ListWithContext)(ctx, o)
 			if r.optional && apierrors.IsNotFound(err) {
 				list, err = r.list.DeepCopyObject(), nil
 			}
@@ -157,6 +159,9 @@ func (s *source) listWatch(r resource, report func(error)) (cache.ListerWatcher,
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			if err := registry.Behind(ctx, o.ResourceVersion, bounded(base.ListWithContext)); err != nil {
+				return nil, err
+			}
 			w, err := base.WatchWithContext(ctx, o)
 			if !r.optional || !apierrors.IsNotFound(err) {
 				report(err)
@@ -164,6 +169,15 @@ func (s *source) listWatch(r resource, report func(error)) (cache.ListerWatcher,
 			return w, err
 		},
 	}}, nil
+}
+
+// bounded gives a list listTimeout.
+func bounded(list cache.ListWithContextFunc) cache.ListWithContextFunc {
+	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		ctx, cancel := context.WithTimeout(ctx, listTimeout)
+		defer cancel()
+		return list(ctx, o)
+	}
 }
 
 // plainLists asks the server for lists and not for one endless stream, whose

@@ -149,6 +149,7 @@ func TestCheck(t *testing.T) {
 	maps := env.Client(t).CoreV1().ConfigMaps(api.SystemNamespace)
 	_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.MeshConfigMapName}, Data: map[string]string{"cluster": "east", "trustDomain": "cluster.local"}}, metav1.CreateOptions{})
 	must(t, err)
+	t.Cleanup(func() { must(t, maps.Delete(context.Background(), api.MeshConfigMapName, metav1.DeleteOptions{})) })
 	reasons := map[string]bool{}
 	for _, f := range Check(t.Context(), []Side{east, west}, Options{}) {
 		reasons[f.Reason] = true

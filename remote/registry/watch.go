@@ -20,15 +20,24 @@ import (
 // watchSecrets feeds the remote secrets of the one namespace to the registry.
 func (r *Registry) watchSecrets(ctx context.Context, client kubernetes.Interface) {
 	secrets := client.CoreV1().Secrets(r.opts.Namespace)
+	list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		o.LabelSelector = api.LabelRemoteCluster
+		return secrets.List(ctx, o)
+	}
 	lw := plainLists{&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = api.LabelRemoteCluster
-			list, err := secrets.List(ctx, o)
+			if err := Behind(ctx, o.ResourceVersion, list); err != nil {
+				return nil, err
+			}
+			found, err := list(ctx, o)
 			r.tellListError(ctx, err)
-			return list, err
+			return found, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.LabelSelector = api.LabelRemoteCluster
+			if err := Behind(ctx, o.ResourceVersion, list); err != nil {
+				return nil, err
+			}
 			return secrets.Watch(ctx, o)
 		},
 	}}
