@@ -66,7 +66,7 @@ func printRemoved(w io.Writer, r clusterset.Removed) {
 	if r.Before {
 		fmt.Fprintf(w, "context %s: removed\n", r.Context)
 	} else {
-		fmt.Fprintf(w, "context %s: was not installed; nothing is left\n", r.Context)
+		fmt.Fprintf(w, "context %s: was not installed\n", r.Context)
 	}
 	if r.Before && !r.Purged {
 		fmt.Fprintln(w, "  the definitions stay, with every ServiceExport; --purge removes them")
