@@ -22,6 +22,7 @@ type replay struct {
 	source io.Reader // nil: no body
 
 	mu      sync.Mutex
+	tail    http.Header // the trailers as far as they are known; nil: there are none
 	last    *replayBody // of the latest attempt
 	kept    []byte
 	err     error // how source ended
@@ -35,7 +36,7 @@ func newReplay(r *http.Request) *replay {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return &replay{}
 	}
-	return &replay{in: r, source: r.Body, keeping: true, ready: make(chan struct{})}
+	return &replay{in: r, tail: trailers(r), source: r.Body, keeping: true, ready: make(chan struct{})}
 }
 
 // next returns the body for one attempt, from the beginning, and the trailers
@@ -51,7 +52,7 @@ func (r *replay) next() (io.ReadCloser, http.Header) {
 	if r.last != nil {
 		_ = r.last.Close()
 	}
-	r.last = &replayBody{of: r, closed: make(chan struct{}), trailer: trailers(r.in)}
+	r.last = &replayBody{of: r, closed: make(chan struct{}), trailer: maps.Clone(r.tail)}
 	return r.last, r.last.trailer
 }
 
@@ -92,7 +93,9 @@ func (r *replay) read() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kept = append(r.kept, (*buf)[:n]...)
-	r.err, r.reading = err, false
+	if r.err, r.reading = err, false; err == io.EOF && r.tail != nil {
+		r.tail = trailers(r.in) // only now: until here, reading writes them
+	}
 	close(r.ready)
 	r.ready = make(chan struct{})
 }
@@ -138,7 +141,7 @@ func (b *replayBody) take(p []byte) (n int, err error, wait <-chan struct{}) {
 		b.forget()
 		return n, nil, nil
 	case r.err != nil:
-		maps.Copy(b.trailer, trailers(r.in))
+		maps.Copy(b.trailer, r.tail)
 		return 0, r.err, nil
 	case !r.reading:
 		r.reading = true

@@ -78,6 +78,44 @@ func TestBrokenBody(t *testing.T) {
 	}
 }
 
+// The trailers come with the end of the body, to the attempt that reads it; one
+// that begins while the caller is still sending does not look at them.
+func TestTrailersOfTheAttempt(t *testing.T) {
+	req := &http.Request{ContentLength: -1, Trailer: http.Header{"X-Sum": nil}}
+	pr, pw := io.Pipe()
+	req.Body = &ending{pr, func() { req.Trailer.Set("X-Sum", "5") }}
+	r := newReplay(req)
+	first, _ := r.next()
+	reading := make(chan error, 1)
+	go func() {
+		_, err := first.Read(make([]byte, 1))
+		reading <- err
+	}()
+	go func() {
+		_, _ = io.WriteString(pw, "12345")
+		_ = pw.Close()
+	}()
+	second, trailer := r.next()
+	if got, err := io.ReadAll(second); string(got) != "12345" || err != nil || trailer.Get("X-Sum") != "5" {
+		t.Errorf("%q %v %v", got, err, trailer)
+	}
+	<-reading
+}
+
+// ending does something when its source has ended.
+type ending struct {
+	io.ReadCloser
+	atEnd func()
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.ReadCloser.Read(p)
+	if err == io.EOF {
+		e.atEnd()
+	}
+	return n, err
+}
+
 type errReader struct{ err error }
 
 func (e errReader) Read([]byte) (int, error) { return 0, e.err }
