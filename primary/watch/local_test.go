@@ -15,6 +15,7 @@ import (
 // The local API server goes away and comes back: what was known stays, and what
 // changes afterwards is seen within seconds.
 func TestLocalAPIServerRestarts(t *testing.T) {
+	t.Parallel() // with the other, on API servers of their own
 	own := testenv.Start(t)
 	c := prepare(t, own, "net-east")
 	workload{"shop", "reviews", "10.20.0.5", true, false}.create(t, c)
@@ -37,6 +38,7 @@ func TestLocalAPIServerRestarts(t *testing.T) {
 // etcd is restored from a backup, so resource versions move backwards: what the
 // API server no longer has goes, and what comes after is seen. (faults 12)
 func TestLocalAPIServerIsRestored(t *testing.T) {
+	t.Parallel() // with the other, on API servers of their own
 	own := testenv.Start(t)
 	c := prepare(t, own, "net-east")
 	service := func(name string) *corev1.Service {
