@@ -45,7 +45,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // A client that never reads is cut; others are served at once all the while.
 func TestClientThatDoesNotRead(t *testing.T) {
-	b := start(t, func(o *ads.Options) { o.SendTimeout, o.AnswerTimeout = time.Second, patience })
+	b := start(t, func(o *ads.Options) { o.SendTimeout, o.AnswerTimeout = time.Second, 6*time.Second })
 	b.Update(meshtest.Snapshot(t, bigMesh(300, "0")))
 	ctx, cancel := context.WithCancel(web().context(context.Background()))
 	defer cancel()
