@@ -146,13 +146,17 @@ func Attach(dir string) (*Sandbox, error) {
 	if _, err := os.Stat(filepath.Join(dir, plan.LockFile)); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s", ErrNotRunning, dir)
 	}
-	// Whoever holds the lock lives: no guessing by process numbers.
+	// Whoever holds the lock lives, or is just being killed: then it is free soon.
+	state, stateErr := plan.ReadState(dir)
 	unlock, err := launcher.Lock(dir)
+	for deadline := time.Now().Add(10 * time.Second); err != nil && stateErr == nil && state.Ended() && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+		unlock, err = launcher.Lock(dir)
+	}
 	if err == nil {
 		unlock()
 		return nil, fmt.Errorf("%w in %s", ErrNotRunning, dir)
 	}
-	state, stateErr := plan.ReadState(dir)
 	if stateErr != nil {
 		return nil, fmt.Errorf("a sandbox holds %s but is not ready: %w", dir, errors.Join(err, stateErr))
 	}

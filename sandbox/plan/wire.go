@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -46,18 +48,37 @@ func ReadState(dir string) (State, error) {
 	return s, nil
 }
 
+// Ended reports whether the process that wrote s has ended, though it may still be
+// giving up its files: its first thread is gone, or another process has its number.
+func (s State) Ended() bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	fields := statFields(data)
+	return len(fields) < startField+1 || fields[0] == "Z" || fields[0] == "X" || fields[startField] != s.Start
+}
+
+// startField is the start time's place among statFields.
+const startField = 19
+
+// statFields returns what follows a process's name, which stands in parentheses
+// and may hold anything.
+func statFields(stat []byte) []string {
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
 // StartTime returns when process pid started, in clock ticks since boot.
 func StartTime(pid int) (string, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return "", err
 	}
-	// The second field is the name in parentheses and may hold anything.
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	if len(fields) < 20 {
+	fields := statFields(data)
+	if len(fields) < startField+1 {
 		return "", fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))
 	}
-	return fields[19], nil
+	return fields[startField], nil
 }
 
 // BootID names the running boot of this machine.
