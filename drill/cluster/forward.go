@@ -85,6 +85,18 @@ func (t *Tunnel) Get(ctx context.Context, path string) ([]byte, error) {
 	return body, nil
 }
 
+// GetJSON is Get with the answer decoded into out.
+func (t *Tunnel) GetJSON(ctx context.Context, path string, out any) error {
+	body, err := t.Get(ctx, path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}
+
 // GetJSON asks path of a pod's port and decodes the answer into out.
 func (c *Cluster) GetJSON(ctx context.Context, namespace, pod string, port int, path string, out any) error {
 	t, err := c.Forward(ctx, namespace, pod, port)
@@ -92,12 +104,8 @@ func (c *Cluster) GetJSON(ctx context.Context, namespace, pod string, port int, 
 		return err
 	}
 	defer t.Close()
-	body, err := t.Get(ctx, path)
-	if err != nil {
+	if err := t.GetJSON(ctx, path, out); err != nil {
 		return fmt.Errorf("ask %s/%s of %s: %w", namespace, pod, c.Context, err)
-	}
-	if err := json.Unmarshal(body, out); err != nil {
-		return fmt.Errorf("read %s of %s/%s: %w", path, namespace, pod, err)
 	}
 	return nil
 }

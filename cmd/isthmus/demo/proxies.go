@@ -77,7 +77,7 @@ func (p *Path) readProxy(ctx context.Context, c *cluster.Cluster, client *corev1
 	var identity struct {
 		ID string `json:"id"`
 	}
-	if err := getJSON(ctx, view, "/certs", &identity); err != nil {
+	if err := view.GetJSON(ctx, "/certs", &identity); err != nil {
 		return err
 	}
 	p.Client.Identity = identity.ID
@@ -85,7 +85,7 @@ func (p *Path) readProxy(ctx context.Context, c *cluster.Cluster, client *corev1
 		ClusterLoadAssignment map[string]assignment
 		Cluster               map[string]json.RawMessage
 	}
-	if err := getJSON(ctx, view, "/config_dump", &dump); err != nil {
+	if err := view.GetJSON(ctx, "/config_dump", &dump); err != nil {
 		return err
 	}
 	p.Gateway.SNI = findSNI(dump.Cluster[name])
@@ -97,17 +97,6 @@ func (p *Path) readProxy(ctx context.Context, c *cluster.Cluster, client *corev1
 	p.Proxy = hop
 	if hop.Via == "gateway" {
 		p.Gateway.Address = hop.Address
-	}
-	return nil
-}
-
-func getJSON(ctx context.Context, view *cluster.Tunnel, path string, out any) error {
-	body, err := view.Get(ctx, path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(body, out); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
 	"github.com/isthmus-mesh/isthmus/federation"
 )
 
@@ -88,20 +89,8 @@ func (b *builder) view(v View) {
 func (b *builder) export(cluster string, x mcsv1beta1.ServiceExport) {
 	i := b.of(x.Namespace, x.Name)
 	b.exporter(x.Namespace, x.Name, cluster, func(e *Exporter) {
-		e.Since = x.CreationTimestamp.UTC()
-		read := func(kind mcsv1beta1.ServiceExportConditionType, good metav1.ConditionStatus) string {
-			c := meta.FindStatusCondition(x.Status.Conditions, string(kind))
-			if c == nil {
-				return ""
-			}
-			if c.Status != good && e.Message == "" {
-				e.Message = c.Reason + ": " + c.Message
-			}
-			return string(c.Status)
-		}
-		e.Valid = read(mcsv1beta1.ServiceExportConditionValid, metav1.ConditionTrue)
-		e.Ready = read(mcsv1beta1.ServiceExportConditionReady, metav1.ConditionTrue)
-		e.Conflict = read(mcsv1beta1.ServiceExportConditionConflict, metav1.ConditionFalse)
+		said := meshstatus.ExportOf(x)
+		e.Since, e.Valid, e.Ready, e.Conflict, e.Message = said.Since, said.Valid, said.Ready, said.Conflict, said.Message
 	})
 	if c := meta.FindStatusCondition(x.Status.Conditions, string(mcsv1beta1.ServiceExportConditionConflict)); c != nil && c.Status == metav1.ConditionTrue {
 		i.conflict(cluster, c.Reason, c.Message)

@@ -2,9 +2,7 @@ package meshstatus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,29 +63,18 @@ func (out *Cluster) readProxies(ctx context.Context, c *cluster.Cluster) error {
 			}
 		}
 		out.Problems = nil // all replicas see the same ones
-		return getJSON(ctx, view, "/debug/problems", &out.Problems)
+		return view.GetJSON(ctx, "/debug/problems", &out.Problems)
 	})
 }
 
 // Proxies asks a control plane for the proxies that are connected to it.
 func Proxies(ctx context.Context, view *cluster.Tunnel) ([]ads.ProxyStatus, error) {
 	var proxies []ads.ProxyStatus
-	err := getJSON(ctx, view, "/debug/proxies", &proxies)
+	err := view.GetJSON(ctx, "/debug/proxies", &proxies)
 	return proxies, err
 }
 
 // Refuses reports whether the proxy did not take something that it was sent.
 func Refuses(p ads.ProxyStatus) bool {
 	return slices.ContainsFunc(p.Types, func(t ads.TypeStatus) bool { return len(t.Refused) > 0 })
-}
-
-func getJSON(ctx context.Context, view *cluster.Tunnel, path string, out any) error {
-	body, err := view.Get(ctx, path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(body, out); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
 }

@@ -52,12 +52,13 @@ func (out *Cluster) readExports(ctx context.Context, c *cluster.Cluster) error {
 		return err
 	}
 	for _, e := range exports {
-		out.Exports = append(out.Exports, exportOf(e))
+		out.Exports = append(out.Exports, ExportOf(e))
 	}
 	return nil
 }
 
-func exportOf(e mcsv1beta1.ServiceExport) Export {
+// ExportOf reads an export's conditions.
+func ExportOf(e mcsv1beta1.ServiceExport) Export {
 	x := Export{Namespace: e.Namespace, Name: e.Name, Since: e.CreationTimestamp.UTC()}
 	read := func(kind mcsv1beta1.ServiceExportConditionType, good metav1.ConditionStatus) string {
 		cond := meta.FindStatusCondition(e.Status.Conditions, string(kind))
