@@ -15,6 +15,7 @@ const (
 	PortWebhook       = 15017 // isthmusd webhooks
 	PortHealth        = 15021 // health of proxies and gateways, and rewritten probes
 	PortProxyMetrics  = 15090 // proxy metrics
+	PortEntry         = 15444 // entry gateway, where its port range is redirected to
 	PortEastWest      = 15443 // east-west gateway
 	PortControlHealth = 8080  // isthmusd /healthz and /readyz
 )
@@ -23,13 +24,15 @@ const (
 const (
 	SystemNamespace = "isthmus-system"
 
-	ControlPlaneName    = "isthmusd"         // Deployment, Service, ServiceAccount of the control plane
-	EastWestName        = "isthmus-eastwest" // Deployment, Service, ServiceAccount of the east-west gateway
-	CASecretName        = "isthmus-ca"       // the cluster's intermediate; keys below
-	BundleConfigMapName = "isthmus-ca-root"  // in every namespace; key BundleKey holds the trust bundle as PEM
-	MeshConfigMapName   = "isthmus"          // mesh configuration of isthmusd
-	ReaderAccountName   = "isthmus-reader"   // account that a peer's control plane reads this cluster with
-	RemoteSecretPrefix  = "isthmus-remote-"  // remote secret of cluster C: isthmus-remote-C
+	ControlPlaneName    = "isthmusd"              // Deployment, Service, ServiceAccount of the control plane
+	EastWestName        = "isthmus-eastwest"      // Deployment, Service, ServiceAccount of the east-west gateway
+	EntryName           = "isthmus-entry"         // Deployment, Service, ServiceAccount of the entry gateway
+	EntryRetiredName    = "isthmus-entry-retired" // ConfigMap: entry ports and synthetic addresses that must not be used again yet
+	CASecretName        = "isthmus-ca"            // the cluster's intermediate; keys below
+	BundleConfigMapName = "isthmus-ca-root"       // in every namespace; key BundleKey holds the trust bundle as PEM
+	MeshConfigMapName   = "isthmus"               // mesh configuration of isthmusd
+	ReaderAccountName   = "isthmus-reader"        // account that a peer's control plane reads this cluster with
+	RemoteSecretPrefix  = "isthmus-remote-"       // remote secret of cluster C: isthmus-remote-C
 
 	// Keys of the Secret CASecretName, all PEM: the intermediate with its chain
 	// (leaf first, root not included), its key (PKCS#8) and the trust bundle.
@@ -50,11 +53,24 @@ const (
 	LabelInject        = "isthmus.dev/inject"         // on a namespace or pod: "true" or "false"
 	LabelIstioInject   = "istio-injection"            // on a namespace: "enabled" or "disabled"
 	LabelIstioPod      = "sidecar.istio.io/inject"    // on a pod: "true" or "false"; a label, or an annotation
-	LabelGateway       = "isthmus.dev/gateway"        // on a gateway's Service and pods: GatewayEastWest
+	LabelGateway       = "isthmus.dev/gateway"        // on a gateway's Service and pods: GatewayEastWest or GatewayEntry
+	LabelEntry         = "isthmus.dev/entry"          // on a namespace: EntryRefuse shuts its pods out of the entry gateway
 	LabelManagedBy     = "app.kubernetes.io/managed-by"
 	ManagedBy          = "isthmus"
 
 	GatewayEastWest = "east-west"
+	GatewayEntry    = "entry"
+
+	// AnnotationEntry on a ServiceExport: EntryRefuse makes the service
+	// unreachable through entry gateways, whose callers share one identity.
+	AnnotationEntry = "isthmus.dev/entry"
+	EntryRefuse     = "refuse"
+	// AnnotationEntryPorts on an imported EndpointSlice holds the entry gateway's
+	// port for each of the import's: "9080=20001,9090=20002", sorted.
+	AnnotationEntryPorts = "isthmus.dev/entry-ports"
+	// AnnotationExportTo on a ServiceExport names the clusters that may import it,
+	// comma-separated; without it every linked cluster may.
+	AnnotationExportTo = "isthmus.dev/export-to"
 
 	// AnnotationInjected is on every injected pod; its value is the sidecar's
 	// version. A pod with it, and ready, speaks mTLS.
@@ -68,6 +84,7 @@ const (
 	// AnnotationLocalName on a ServiceExport: "failover" lets callers of the
 	// cluster.local name fail over to other clusters.
 	AnnotationLocalName = "isthmus.dev/local-name"
+	LocalNameFailover   = "failover"
 	// AnnotationNetwork on the system namespace names the cluster's network.
 	AnnotationNetwork = "isthmus.dev/network"
 	// AnnotationExcludeOutboundPorts and its siblings: comma-separated ports

@@ -49,6 +49,17 @@ type Checkpoint struct {
 	Plaintext []netip.Addr
 	// Declared is what the export says beyond Ports; nil where nothing is known.
 	Declared *Declared
+	// Pods are the pods with a sidecar of a headless export on another network,
+	// sorted by name; the slice's endpoints say the rest of them.
+	Pods []CheckpointPod
+	// NoEntry is Export.NoEntry.
+	NoEntry bool
+}
+
+// CheckpointPod is a pod whose own address is not to be used.
+type CheckpointPod struct {
+	Name    string
+	Account trust.ID
 }
 
 // CheckpointCount says how many ready endpoints with a sidecar there are for a

@@ -148,6 +148,16 @@ type Export struct {
 	// Checkpoint says that the data comes from the local API server because
 	// the cluster has not been read since this program started.
 	Checkpoint bool
+	// To names the clusters that may import it, sorted; nil means every one. The
+	// exporting cluster itself always may. (api.AnnotationExportTo)
+	To []ClusterName
+	// Hidden says that To leaves out the cluster whose imports are made from this
+	// model: nobody there calls it, its ports and properties are not merged, but
+	// gateways of its network pass it on to those who may.
+	Hidden bool
+	// NoEntry says that callers behind an entry gateway, who all share its
+	// identity, are refused. (api.AnnotationEntry)
+	NoEntry bool
 }
 
 // RemoteCount stands for ready endpoints whose addresses are not known or not
@@ -178,6 +188,52 @@ type Service struct {
 	// SameZone says that trafficDistribution (PreferClose, PreferSameZone) asks
 	// for endpoints of the caller's zone first.
 	SameZone bool
+	// EntryPorts are where entry gateways serve the ports, and Synthetic the
+	// addresses that stand for pods of other networks; both as the imported slices
+	// of a local cluster say, sorted. Clusterset services only.
+	EntryPorts []EntryPort
+	Synthetic  []Synthetic
+	// Failover says, of a cluster.local service, that Endpoints, Counts, Accounts
+	// and Exports hold the other clusters' too. (api.AnnotationLocalName)
+	Failover bool
+}
+
+// EntryPort is the port at the entry gateway of Cluster that leads to a port of
+// a service.
+type EntryPort struct {
+	Cluster ClusterName
+	Service uint16 // of the service
+	Port    uint16 // at the entry gateway; unique in Cluster
+}
+
+// Synthetic is an address that in cluster In stands for one pod of a headless
+// service, whose own address belongs to another network and may be somebody
+// else's here.
+type Synthetic struct {
+	In   ClusterName
+	Of   ClusterName // where the pod runs
+	Pod  string
+	Addr netip.Addr // unique in In
+}
+
+// SyntheticFor returns the address that stands in cluster in for e, if any.
+func (s *Service) SyntheticFor(in ClusterName, e *Endpoint) (netip.Addr, bool) {
+	for _, a := range s.Synthetic {
+		if a.In == in && a.Of == e.Cluster && a.Pod == e.Pod {
+			return a.Addr, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// HiddenFrom reports whether cluster's export of the service is Hidden.
+func (s *Service) HiddenFrom(cluster ClusterName) bool {
+	for i := range s.Exports {
+		if s.Exports[i].Cluster == cluster {
+			return s.Exports[i].Hidden
+		}
+	}
+	return false
 }
 
 // VIPsIn yields the addresses at which the service is called in cluster.
@@ -238,6 +294,12 @@ type InboundPort struct {
 	Port     uint16
 	Protocol Protocol
 	Service  ServiceKey // the first by Compare, for telemetry
+	// From names the clusters whose workloads may call, sorted, the own among
+	// them; nil means any. Plaintext is then taken from the own cluster's
+	// addresses alone (Cluster.Inside).
+	From []ClusterName
+	// NoEntry says that entry gateways, of any cluster, may not call.
+	NoEntry bool
 }
 
 // Gateway is one address of a network's east-west gateway.
@@ -267,6 +329,15 @@ type Cluster struct {
 	// lease over: none of its endpoints are used any more.
 	Lost     bool
 	Gateways []Gateway // of this cluster's network, as this cluster's Services say; sorted
+	// Entries are the addresses of its ready entry gateways, sorted.
+	Entries []netip.Addr
+	// Inside are the ranges and addresses of its own pods and nodes, sorted, none
+	// within another: from where its entry gateways may be called. A served
+	// cluster's only.
+	Inside []netip.Prefix
+	// ShutOut are the pods that its entry gateways refuse all the same, by their
+	// namespace's label api.LabelEntry; sorted. A served cluster's only.
+	ShutOut []netip.Addr
 }
 
 // ObjectRef names an object of a user.
