@@ -164,7 +164,7 @@ func TestImportLife(t *testing.T) {
 	l := local(t)
 	ns := env.Namespace(t)
 	view := importView{t, l, client.ObjectKey{Namespace: ns, Name: "reviews"}}
-	imports := controllers.NewImports(l, "east", discard)
+	imports := controllers.NewImports(l, controllers.ImportOptions{Cluster: "east", Log: discard})
 	imports.Update(exported(ns, true))
 	stop := run(t, imports.Run)
 
@@ -224,7 +224,7 @@ func TestImportLife(t *testing.T) {
 	t.Run("a restart while west cannot be read keeps its slice", func(t *testing.T) {
 		stop()
 		before := view.slices()["west"]
-		again := controllers.NewImports(l, "east", discard)
+		again := controllers.NewImports(l, controllers.ImportOptions{Cluster: "east", Log: discard})
 		again.Update(nothing(false)) // not even its checkpoint could be read
 		stop := run(t, again.Run)
 		again.Update(exported(ns, false))
@@ -256,7 +256,7 @@ func TestImportLife(t *testing.T) {
 func TestImportNamespaceLater(t *testing.T) {
 	l := local(t)
 	ns := env.Namespace(t) + "-later"
-	imports := controllers.NewImports(l, "east", discard)
+	imports := controllers.NewImports(l, controllers.ImportOptions{Cluster: "east", Log: discard})
 	imports.Update(exported(ns, true))
 	run(t, imports.Run)
 	if err := l.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil {

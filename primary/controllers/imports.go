@@ -24,6 +24,7 @@ import (
 type Imports struct {
 	local   *Local
 	cluster federation.ClusterName
+	opts    ImportOptions
 	log     *slog.Logger
 	loop    *loop
 
@@ -31,10 +32,10 @@ type Imports struct {
 	snap *federation.Snapshot
 }
 
-// NewImports returns the controller of cluster's imports.
-func NewImports(local *Local, cluster federation.ClusterName, log *slog.Logger) *Imports {
-	r := &Imports{local: local, cluster: cluster, log: log}
-	r.loop = &loop{name: "import", workers: 4, do: r.reconcile, log: log}
+// NewImports returns the controller of the imports of opts.Cluster.
+func NewImports(local *Local, opts ImportOptions) *Imports {
+	r := &Imports{local: local, cluster: opts.Cluster, opts: opts, log: opts.Log}
+	r.loop = &loop{name: "import", workers: 4, do: r.reconcile, log: opts.Log}
 	return r
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,7 +64,9 @@ func newElected(opts Options, p *parts) (*elected, error) {
 	prober := controllers.NewProber(p.identity, opts.Domain, opts.Cluster, links.Poke, opts.Log)
 	links.SetProber(prober)
 	e.controllers = map[string]controller{
-		"imports":  controllers.NewImports(local, opts.Cluster, opts.Log),
+		"imports": controllers.NewImports(local, controllers.ImportOptions{
+			Cluster: opts.Cluster, Namespace: opts.Namespace, EntryPorts: controllers.PortRange{First: 20000, Last: 29999}, Synthetic: netip.MustParsePrefix("240.241.0.0/16"), Log: opts.Log,
+		}),
 		"exports":  controllers.NewExports(local, opts.Cluster, opts.Log),
 		"bundles":  controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),
 		"problems": controllers.NewProblems(local, opts.Cluster, opts.Log),
