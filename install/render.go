@@ -140,7 +140,8 @@ func decode(name string, data []byte) ([]*unstructured.Unstructured, error) {
 // rank orders kinds: what others need comes first.
 func rank(obj *unstructured.Unstructured) int {
 	order := []string{"CustomResourceDefinition", "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
-		"Secret", "ConfigMap", "Service", "ClusterProperty", "PeerAuthentication", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Deployment"}
+		"Secret", "ConfigMap", "Service", "ClusterProperty", "PeerAuthentication", "NetworkPolicy", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+		"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Deployment"}
 	if i := slices.Index(order, obj.GetKind()); i >= 0 {
 		return i
 	}

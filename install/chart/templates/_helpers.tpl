@@ -5,3 +5,16 @@
 app.kubernetes.io/managed-by: isthmus
 app.kubernetes.io/part-of: isthmus
 {{- end }}
+{{- /* The entry gateway's range, checked as isthmusd does: what a JSON schema cannot say. */ -}}
+{{- define "isthmus.entryPorts" -}}
+{{- $range := splitList "-" .Values.entry.ports }}
+{{- $first := first $range | int }}
+{{- $last := last $range | int }}
+{{- if or (lt $first 1024) (gt $last 65535) (lt $last $first) }}
+{{- fail (printf "entry.ports: %q does not lie within 1024-65535 in ascending order" .Values.entry.ports) }}
+{{- end }}
+{{- if and (le $first 15099) (ge $last 15000) }}
+{{- fail (printf "entry.ports: %q holds ports from 15000 to 15099, which are the proxy's own" .Values.entry.ports) }}
+{{- end }}
+{{- .Values.entry.ports }}
+{{- end }}
