@@ -44,7 +44,7 @@ func (p *app) newBuiltin() (*builtin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.role.listeners(), refuses: p.cfg.role == roleGateway, identified: p.identity.Ready()}, nil
+	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.listeners(), refuses: p.cfg.role == roleGateway, identified: p.identity.Ready()}, nil
 }
 
 func (b *builtin) Run(ctx context.Context) error {

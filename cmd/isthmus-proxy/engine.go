@@ -104,10 +104,11 @@ func (a *applier) bound(names []string) error {
 	return nil
 }
 
-// listeners returns the names of the listeners without which the role is nothing.
-func (r role) listeners() []string {
-	if r == roleGateway {
-		return []string{"east-west"}
+// listeners returns the names of the listeners without which the proxy is
+// nothing. A gateway's has the name of its kind.
+func (c *settings) listeners() []string {
+	if c.role == roleGateway {
+		return []string{c.kind}
 	}
 	return []string{"outbound", "inbound"}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +15,7 @@ import (
 func newRootCommand(env func(string) string, out, errs io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "isthmus-proxy",
-		Short:         "The proxy of Isthmus: sidecar and east-west gateway",
+		Short:         "The proxy of Isthmus: sidecar, east-west gateway and entry gateway",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -24,17 +25,23 @@ func newRootCommand(env func(string) string, out, errs io.Writer) *cobra.Command
 
 func newInterceptCommand(env func(string) string, errs io.Writer) *cobra.Command {
 	var cfg exclusions
+	var entry string
 	var undo bool
 	cmd := &cobra.Command{
 		Use:   "intercept",
 		Short: "Redirect the pod's TCP traffic to its sidecar, and exit",
 		Long: "Installs the redirect rules in the pod's network namespace, for IPv4 and IPv6.\n" +
-			"Needs the capability NET_ADMIN. May be run again: the rules are replaced at once.",
+			"Needs the capability NET_ADMIN. May be run again: the rules are replaced at once.\n\n" +
+			"With --entry-ports the pod is an entry gateway: TCP connections from outside to that\n" +
+			"range are redirected to its port, and nothing else is touched.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			log, _ := newLog(errs, "info")
 			if undo {
 				return intercept.Undo()
+			}
+			if entry != "" {
+				return applyEntry(entry, cfg, log)
 			}
 			opts, err := cfg.parse()
 			if err != nil {
@@ -48,8 +55,25 @@ func newInterceptCommand(env func(string) string, errs io.Writer) *cobra.Command
 		},
 	}
 	cfg.flags(cmd.Flags(), env)
+	text(cmd.Flags(), env, &entry, "entry-ports", "ISTHMUS_ENTRY_PORTS", "", "range of ports, such as 20000-29999, of an entry gateway; all other redirects are off")
 	cmd.Flags().BoolVar(&undo, "undo", false, "remove the rules")
 	return cmd
+}
+
+// applyEntry redirects the ports of an entry gateway.
+func applyEntry(ports string, cfg exclusions, log *slog.Logger) error {
+	if cfg != (exclusions{}) {
+		return errors.New("entry ports and exclusions: an entry gateway redirects its ports alone")
+	}
+	r, err := intercept.ParsePortRange(ports)
+	if err != nil {
+		return fmt.Errorf("entry ports: %w", err)
+	}
+	if err := intercept.ApplyEntry(r); err != nil {
+		return err
+	}
+	log.Info("entry ports are redirected", "ports", r.String())
+	return nil
 }
 
 func newSidecarCommand(env func(string) string, errs io.Writer) *cobra.Command {
@@ -57,7 +81,7 @@ func newSidecarCommand(env func(string) string, errs io.Writer) *cobra.Command {
 }
 
 func newGatewayCommand(env func(string) string, errs io.Writer) *cobra.Command {
-	return newProxyCommand(env, errs, roleGateway, "gateway", "Run as an east-west gateway")
+	return newProxyCommand(env, errs, roleGateway, "gateway", "Run as an east-west or entry gateway")
 }
 
 func newProxyCommand(env func(string) string, errs io.Writer, r role, use, short string) *cobra.Command {

@@ -26,7 +26,7 @@ type role int
 
 const (
 	roleSidecar role = iota
-	roleGateway
+	roleGateway      // of the settings' kind
 )
 
 // exclusions is what intercept leaves alone, as text.
@@ -54,6 +54,7 @@ func (e *exclusions) parse() (opts intercept.Options, err error) {
 // settings is what sidecar and gateway are told. check fills the fields below the line.
 type settings struct {
 	role                                 role
+	kind                                 string // of a gateway: api.GatewayEastWest or api.GatewayEntry
 	pod, namespace, uid, ip, ips         string
 	account, nodeName, cluster, network  string
 	domainName, discovery, discoveryName string
@@ -97,6 +98,7 @@ func (c *settings) flags(f *pflag.FlagSet, env func(string) string) {
 	text(f, env, &c.bind, "bind", "ISTHMUS_BIND", "", "address of the health and metrics ports; all when empty")
 	delay, timeout := time.Duration(0), 25*time.Second
 	if c.role == roleGateway {
+		text(f, env, &c.kind, "kind", "ISTHMUS_GATEWAY", api.GatewayEastWest, "east-west: passes the mesh's mTLS on; entry: takes connections of pods without a sidecar")
 		delay, timeout = 3*time.Second, 40*time.Second // callers renew their connections within 30 s
 	}
 	f.DurationVar(&c.drainDelay, "drain-delay", delay, "how long to go on accepting after SIGTERM while being not ready, so that balancers notice")
@@ -132,6 +134,9 @@ func (c *settings) check() (err error) {
 	}
 	if c.probes, err = health.ParseProbes(c.probesText); err != nil {
 		return err
+	}
+	if c.role == roleGateway && c.kind != api.GatewayEastWest && c.kind != api.GatewayEntry {
+		return fmt.Errorf("gateway kind %q is neither %s nor %s", c.kind, api.GatewayEastWest, api.GatewayEntry)
 	}
 	if err := c.checkDataplane(); err != nil {
 		return err
@@ -172,7 +177,7 @@ func (c *settings) lastGoodPath() string { return filepath.Join(c.dataDir, "xds.
 func (c *settings) node() *corev3.Node {
 	kind, proxy := "sidecar", "sidecar"
 	if c.role == roleGateway {
-		kind, proxy = "router", "east-west"
+		kind, proxy = "router", c.kind
 	}
 	metadata := make(map[string]*structpb.Value)
 	for k, v := range map[string]string{

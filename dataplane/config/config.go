@@ -59,6 +59,7 @@ type Match struct {
 	ServerNames  []string // lower case; "*.suffix" matches names below suffix
 	Transport    string   // "tls", "raw_buffer" or ""
 	Applications []string // ALPN names, or http/1.0, http/1.1, h2c of the HTTP inspector
+	Sources      *Sources // of the direct peer's address; nil is any
 }
 
 // Chain is what is done with a connection. Exactly one of TCP, HTTP and Direct is set.
@@ -66,18 +67,32 @@ type Chain struct {
 	Name       string
 	Match      Match
 	TLS        *DownstreamTLS // nil: plaintext
+	Access     []*Access      // each must allow the caller, before anything is dialled
 	SNICluster bool           // TCP's xds cluster is the connection's server name
+	Cluster    *ClusterFormat // what TCP's xds cluster is by the port; nil: as TCP says
 	TCP        *TCPProxy
 	HTTP       *HTTPManager
 	Direct     *DirectResponse
 
-	key string // deterministic bytes of the source
+	key  string // deterministic bytes of the source
+	rest string // the same without the source ranges
 }
+
+// SameButSources reports whether c and o differ in the source ranges alone, so
+// that connections of one are as well served by the other.
+func (c *Chain) SameButSources(o *Chain) bool { return c.rest == o.rest }
 
 // DownstreamTLS is mTLS with our own SVID; ALPN is what is accepted.
 type DownstreamTLS struct {
 	ALPN          []string
 	RequireClient bool
+	Clients       []SAN // one of which the client must prove; empty: anybody of the trust bundle
+}
+
+// SAN is a name in a certificate, to be met exactly.
+type SAN struct {
+	DNS  bool // a DNS name, lower case; else a URI
+	Name string
 }
 
 // TCPProxy copies bytes to Cluster.
@@ -85,6 +100,7 @@ type TCPProxy struct {
 	Cluster     string
 	MaxConnects int           // attempts, at least 1
 	IdleTimeout time.Duration // 0 means none
+	MaxDuration time.Duration // of a connection, dialling included; 0 means no bound
 }
 
 // DirectResponse writes Body and closes.

@@ -62,7 +62,8 @@ var implemented = map[protoreflect.FullName][]string{
 	"envoy.config.listener.v3.AdditionalAddress": {"address"},
 	"envoy.config.listener.v3.ListenerFilter":    {"name", "typed_config"},
 	"envoy.config.listener.v3.FilterChain":       {"name", "filter_chain_match", "filters", "transport_socket", "metadata"},
-	"envoy.config.listener.v3.FilterChainMatch":  {"destination_port", "server_names", "transport_protocol", "application_protocols"},
+	"envoy.config.listener.v3.FilterChainMatch":  {"destination_port", "server_names", "transport_protocol", "application_protocols", "source_prefix_ranges"},
+	"envoy.config.core.v3.CidrRange":             {"address_prefix", "prefix_len"},
 	"envoy.config.listener.v3.Filter":            {"name", "typed_config"},
 
 	"envoy.extensions.filters.listener.original_dst.v3.OriginalDst":     {},
@@ -71,7 +72,20 @@ var implemented = map[protoreflect.FullName][]string{
 
 	"envoy.extensions.filters.network.sni_cluster.v3.SniCluster": {},
 	"envoy.extensions.filters.network.direct_response.v3.Config": {"response"},
-	"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy":     {"stat_prefix", "cluster", "max_connect_attempts", "idle_timeout"},
+
+	"envoy.extensions.filters.network.set_filter_state.v3.Config":          {"on_new_connection"},
+	"envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue": {"object_key", "format_string"},
+	"envoy.config.core.v3.SubstitutionFormatString":                        {"text_format_source"},
+
+	"envoy.extensions.filters.network.rbac.v3.RBAC": {"rules", "stat_prefix"},
+	"envoy.config.rbac.v3.RBAC":                     {"action", "policies"},
+	"envoy.config.rbac.v3.Policy":                   {"permissions", "principals"},
+	"envoy.config.rbac.v3.Permission":               {"any"},
+	"envoy.config.rbac.v3.Principal":                {"and_ids", "or_ids", "any", "authenticated", "not_id"},
+	"envoy.config.rbac.v3.Principal.Set":            {"ids"},
+	"envoy.config.rbac.v3.Principal.Authenticated":  {"principal_name"},
+
+	"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy": {"stat_prefix", "cluster", "max_connect_attempts", "idle_timeout", "max_downstream_connection_duration"},
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": {
 		"codec_type", "stat_prefix", "rds", "route_config", "http_filters", "upgrade_configs", "use_remote_address",
 		"forward_client_cert_details", "set_current_client_cert_details", "stream_idle_timeout", "normalize_path",
@@ -151,7 +165,7 @@ var enums = map[protoreflect.FullName][]string{
 	"envoy.config.cluster.v3.Cluster.DiscoveryType":             {"EDS", "ORIGINAL_DST"},
 	"envoy.config.cluster.v3.Cluster.LbPolicy":                  {"LEAST_REQUEST", "CLUSTER_PROVIDED"},
 	tlsv3 + "TlsParameters.TlsProtocol":                         {"TLSv1_3"},
-	tlsv3 + "SubjectAltNameMatcher.SanType":                     {"URI"},
+	tlsv3 + "SubjectAltNameMatcher.SanType":                     {"DNS", "URI"},
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertDetails":   {"SANITIZE_SET"},
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ServerHeaderTransformation": {"PASS_THROUGH"},
 }

@@ -135,5 +135,7 @@ func parseMatch(path string, m *listenerv3.FilterChainMatch) (Match, error) {
 		}
 		out.ServerNames = append(out.ServerNames, strings.ToLower(name))
 	}
-	return out, nil
+	var err error
+	out.Sources, err = parseSources(path+".source_prefix_ranges", m.GetSourcePrefixRanges())
+	return out, err
 }

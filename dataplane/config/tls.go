@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
@@ -32,13 +34,53 @@ func parseDownstreamTLS(path string, ts *corev3.TransportSocket) (*DownstreamTLS
 		if err := checkCommonTLS(at, m.GetCommonTlsContext()); err != nil {
 			return nil, err
 		}
-		if sans := m.GetCommonTlsContext().GetCombinedValidationContext().GetDefaultValidationContext().GetMatchTypedSubjectAltNames(); len(sans) > 0 {
-			return nil, unsupported(at+".combined_validation_context.default_validation_context.match_typed_subject_alt_names", "on a listener")
-		}
-		return &DownstreamTLS{ALPN: m.GetCommonTlsContext().GetAlpnProtocols(), RequireClient: m.GetRequireClientCertificate().GetValue()}, nil
+		clients, err := parseClients(at, m)
+		return &DownstreamTLS{ALPN: m.GetCommonTlsContext().GetAlpnProtocols(), RequireClient: m.GetRequireClientCertificate().GetValue(), Clients: clients}, err
 	default:
 		return nil, unsupported(path+".typed_config", "message "+ts.GetTypedConfig().GetTypeUrl())
 	}
+}
+
+// sanPath leads from a TLS context to the names that the peer may prove.
+const sanPath = ".combined_validation_context.default_validation_context.match_typed_subject_alt_names"
+
+// sans returns the names that the peer may prove.
+func sans(c *tlsv3proto.CommonTlsContext) []*tlsv3proto.SubjectAltNameMatcher {
+	return c.GetCombinedValidationContext().GetDefaultValidationContext().GetMatchTypedSubjectAltNames()
+}
+
+// parseClients reads one of which names a client must prove.
+func parseClients(path string, m *tlsv3proto.DownstreamTlsContext) ([]SAN, error) {
+	var out []SAN
+	for i, san := range sans(m.GetCommonTlsContext()) {
+		name, at := san.GetMatcher().GetExact(), fmt.Sprintf("%s%s[%d]", path, sanPath, i)
+		if name == "" {
+			return nil, unsupported(at+".matcher", "anything but exact")
+		}
+		switch san.GetSanType() {
+		case tlsv3proto.SubjectAltNameMatcher_DNS:
+			out = append(out, SAN{DNS: true, Name: strings.ToLower(name)})
+		case tlsv3proto.SubjectAltNameMatcher_URI:
+			out = append(out, SAN{Name: name})
+		default:
+			return nil, unsupported(at+".san_type", san.GetSanType().String())
+		}
+	}
+	if len(out) > 0 && !m.GetRequireClientCertificate().GetValue() {
+		return nil, fmt.Errorf("%s%s: a client without a certificate would be let in", path, sanPath)
+	}
+	return out, nil
+}
+
+// Admits reports whether a verified client proves one of the names, if any is
+// asked for.
+func (t *DownstreamTLS) Admits(peer trust.Peer) bool {
+	return len(t.Clients) == 0 || slices.ContainsFunc(t.Clients, func(san SAN) bool {
+		if !san.DNS {
+			return san.Name == peer.ID.String()
+		}
+		return slices.ContainsFunc(peer.Leaf.DNSNames, func(name string) bool { return strings.EqualFold(name, san.Name) })
+	})
 }
 
 // checkCommonTLS holds a TLS context to our own SVID and bundle.
@@ -83,8 +125,11 @@ func upstreamTLS(path string, m *tlsv3proto.UpstreamTlsContext) (*UpstreamTLS, e
 		return nil, err
 	}
 	out := &UpstreamTLS{ServerName: m.GetSni(), ALPN: m.GetCommonTlsContext().GetAlpnProtocols()}
-	at := path + ".common_tls_context.combined_validation_context.default_validation_context.match_typed_subject_alt_names"
-	for i, san := range m.GetCommonTlsContext().GetCombinedValidationContext().GetDefaultValidationContext().GetMatchTypedSubjectAltNames() {
+	at := path + ".common_tls_context" + sanPath
+	for i, san := range sans(m.GetCommonTlsContext()) {
+		if san.GetSanType() != tlsv3proto.SubjectAltNameMatcher_URI {
+			return nil, unsupported(fmt.Sprintf("%s[%d].san_type", at, i), san.GetSanType().String())
+		}
 		id, err := trust.ParseID(san.GetMatcher().GetExact())
 		if err != nil {
 			return nil, fmt.Errorf("%s[%d].matcher.exact: %w", at, i, err)

@@ -53,6 +53,14 @@ func port(p uint16) []expr.Any {
 	}
 }
 
+// ports matches the destination ports of TCP from first to last.
+func ports(first, last uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Range{Op: expr.CmpOpEq, Register: reg, FromData: binaryutil.BigEndian.PutUint16(first), ToData: binaryutil.BigEndian.PutUint16(last)},
+	}
+}
+
 func to(p netip.Prefix) []expr.Any    { return destination(p, expr.CmpOpEq) }
 func notTo(p netip.Prefix) []expr.Any { return destination(p, expr.CmpOpNeq) }
 

@@ -1,5 +1,6 @@
-// Package intercept redirects a pod's TCP traffic to its sidecar by nftables
-// rules in a table of its own, for IPv4 and IPv6. It needs NET_ADMIN in the
+// Package intercept redirects a pod's TCP traffic to its sidecar, or a range of
+// ports to the entry gateway, by nftables rules in a table of its own, for IPv4
+// and IPv6. It needs NET_ADMIN in the
 // network namespace of the calling thread, and no nft program.
 package intercept
 
@@ -24,7 +25,13 @@ type Options struct {
 
 // Apply replaces the table by the rules for opts in one transaction: there is no
 // moment without rules, and applying twice is the same as once.
-func Apply(opts Options) error {
+func Apply(opts Options) error { return install(rules(opts)) }
+
+// ApplyEntry replaces the table by rules that lead TCP connections from outside
+// to the ports of r to the entry gateway's one, and touch nothing else.
+func ApplyEntry(r PortRange) error { return install(entryRules(r)) }
+
+func install(rules []rule) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
@@ -34,7 +41,7 @@ func Apply(opts Options) error {
 	for _, c := range chains(table) {
 		conn.AddChain(c)
 	}
-	for _, r := range rules(opts) {
+	for _, r := range rules {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: &nftables.Chain{Name: r.chain}, Exprs: r.exprs})
 	}
 	return explain("install redirect rules", conn.Flush())

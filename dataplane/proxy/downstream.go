@@ -220,11 +220,18 @@ func (p *Proxy) admit(d *downstream, name string) (*chain, string, error) {
 	}
 	defer p.limits.endShake(d.src.Addr())
 	c, reason, err := p.find(d, name)
-	if err != nil || c.cfg.TLS == nil {
-		return c, reason, err
+	if err != nil {
+		return nil, reason, err
 	}
-	if err := p.handshake(d, c.cfg.TLS); err != nil {
-		return nil, "tls_handshake", err
+	if c.cfg.TLS != nil {
+		if err := p.handshake(d, c.cfg.TLS); err != nil {
+			return nil, "tls_handshake", err
+		}
+	}
+	for _, access := range c.cfg.Access {
+		if !access.Allows(d.peer) {
+			return nil, "denied", errDenied
+		}
 	}
 	return c, "", nil
 }
@@ -240,9 +247,10 @@ func (p *Proxy) find(d *downstream, name string) (*chain, string, error) {
 		if err := inspectConn(d, l.cfg); err != nil {
 			return nil, "inspection", err
 		}
-		cc := matchChain(l.cfg, d.dst.Port(), d.seen)
+		cc := matchChain(l.cfg, d.dst.Port(), d.src.Addr(), d.seen)
 		if cc == nil {
-			return nil, "no_filter_chain", fmt.Errorf("no filter chain of %s matches server name %q, protocols %q", l.cfg.Name, d.seen.ServerName, d.seen.Applications)
+			return nil, "no_filter_chain", fmt.Errorf("no filter chain of %s matches port %d, source %s, server name %q, protocols %q",
+				l.cfg.Name, d.dst.Port(), d.src.Addr(), d.seen.ServerName, d.seen.Applications)
 		}
 		d.direction = l.cfg.Direction
 		if c := l.chains[cc]; c.track(d) {
@@ -255,6 +263,7 @@ func (p *Proxy) find(d *downstream, name string) (*chain, string, error) {
 var (
 	errLoop    = errors.New("the destination is this proxy's own listener")
 	errForeign = errors.New("the destination is no address of this pod")
+	errDenied  = errors.New("the caller may not use this port")
 	errShakes  = errors.New("too many handshakes in flight")
 )
 
@@ -274,7 +283,8 @@ func (p *Proxy) route(d *downstream, name string) (*listener, error) {
 		return nil, err
 	}
 	d.dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
-	if p.own.contains(d.dst) {
+	ahead := l.cfg.UseOriginalDst || l.cfg.Direction != config.DirectionNone // a gateway goes elsewhere from here
+	if ahead && p.own.contains(d.dst) {
 		return nil, errLoop
 	}
 	if l.cfg.Direction == config.DirectionInbound && !isLocal(d.dst.Addr()) {
@@ -328,6 +338,9 @@ func (p *Proxy) handshake(d *downstream, t *config.DownstreamTLS) error {
 	}
 	var peer *trust.Peer
 	conf := trust.ServerTLS(p.opts.Source, t.ALPN, t.RequireClient, func(got trust.Peer) error {
+		if !t.Admits(got) {
+			return errors.New("its cluster may not call here")
+		}
 		peer = &got
 		return nil
 	})

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -8,10 +9,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/dataplane/proxy/inspect"
 )
 
-// matchChain finds the filter chain of a connection as Envoy does: port, server
-// name, transport protocol and application protocol in this order, the most
-// specific at each step, and no way back from a step. nil: close it.
-func matchChain(l *config.Listener, port uint16, seen inspect.Result) *config.Chain {
+// matchChain finds the filter chain of a connection from src as Envoy does:
+// port, server name, transport protocol, application protocol and source in
+// this order, the most specific at each step, and no way back from a step. nil:
+// close it.
+func matchChain(l *config.Listener, port uint16, src netip.Addr, seen inspect.Result) *config.Chain {
 	chains := narrow(l.Chains, func(c *config.Chain) int {
 		return exact(c.Match.Port == 0, c.Match.Port == port)
 	})
@@ -28,6 +30,7 @@ func matchChain(l *config.Listener, port uint16, seen inspect.Result) *config.Ch
 			return slices.Contains(seen.Applications, a)
 		}))
 	})
+	chains = narrow(chains, func(c *config.Chain) int { return sourceRank(c.Match.Sources, src) })
 	if len(chains) == 0 {
 		return l.Default
 	}
@@ -58,6 +61,19 @@ func exact(unset, equal bool) int {
 		return 2
 	default:
 		return 0
+	}
+}
+
+// sourceRank ranks a longer range over a shorter one over none.
+func sourceRank(sources *config.Sources, src netip.Addr) int {
+	bits, ok := sources.Find(src)
+	switch {
+	case !ok:
+		return 0
+	case sources == nil:
+		return 1
+	default:
+		return 2 + bits
 	}
 }
 

@@ -18,11 +18,13 @@ const tcpExtraHosts = 1
 
 // proxyTCP connects d to the chain's xds cluster and copies both ways.
 func (c *chain) proxyTCP(d *downstream) {
-	name := c.cfg.TCP.Cluster
-	if c.cfg.SNICluster {
-		name = d.seen.ServerName
+	ctx := context.Background()
+	if life := c.cfg.TCP.MaxDuration; life > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, life)
+		defer cancel()
 	}
-	up, cluster, err := c.proxy.connect(context.Background(), d, name, c.cfg.TCP.MaxConnects)
+	up, cluster, err := c.proxy.connect(ctx, d, c.xdsCluster(d), c.cfg.TCP.MaxConnects)
 	if err != nil {
 		c.proxy.refuse(d, tcpReason(err), err)
 		return
@@ -32,8 +34,21 @@ func (c *chain) proxyTCP(d *downstream) {
 	defer up.Host.Begin()()
 	call := c.proxy.call(d, cluster, up, "tcp", "-")
 	c.proxy.telemetry.Opened(call)
+	defer context.AfterFunc(ctx, func() { cut(d, up) })()
 	sent, received := relay(d, up, c.cfg.TCP.IdleTimeout)
 	c.proxy.telemetry.Closed(call, sent, received)
+}
+
+// xdsCluster names where a TCP connection goes.
+func (c *chain) xdsCluster(d *downstream) string {
+	switch {
+	case c.cfg.SNICluster:
+		return d.seen.ServerName
+	case c.cfg.Cluster != nil:
+		return c.cfg.Cluster.Name(d.dst.Port())
+	default:
+		return c.cfg.TCP.Cluster
+	}
 }
 
 func tcpReason(err error) string {
@@ -112,6 +127,11 @@ func endHalf(err error, closeWrite func() error, d *downstream, up *upstream.Con
 			return
 		}
 	}
+	cut(d, up)
+}
+
+// cut ends both sides by reset.
+func cut(d *downstream, up *upstream.Conn) {
 	_ = up.TCP.SetLinger(0)
 	_ = up.TCP.Close()
 	d.abort()
