@@ -1,0 +1,165 @@
+// Package allot gives numbers of a range to keys, so that a number never means
+// two things at one time or in quick succession. It is pure: the caller says
+// what is held and resting when it begins, and keeps that somewhere.
+package allot
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+)
+
+// ErrExhausted is wrapped by the error of Take where no number is left.
+var ErrExhausted = errors.New("no number is left")
+
+// Pool gives out the numbers First to Last, each to one key at a time. Numbers
+// that were given up rest before another key gets them; their own key gets them
+// back at once. A Pool is not for several goroutines.
+type Pool struct {
+	first, last int
+	rest        time.Duration
+	held        map[string]int
+	holder      map[int]string
+	resting     map[int]Rested
+	former      map[string]int // key to the number that rests for it
+}
+
+// Rested is a number that was given up and is not to be given to another key
+// before it has rested.
+type Rested struct {
+	Number int
+	Key    string // who had it; "" where that was forgotten
+	Since  time.Time
+}
+
+// New returns a pool of the numbers first to last, none of them given. There are
+// none where last < first.
+func New(first, last int, rest time.Duration) *Pool {
+	return &Pool{
+		first: first, last: last, rest: rest,
+		held: map[string]int{}, holder: map[int]string{}, resting: map[int]Rested{}, former: map[string]int{},
+	}
+}
+
+// Hold notes that key has number already, and reports whether it may keep it:
+// not where the number is outside the range or another key's, or where key has
+// another number.
+func (p *Pool) Hold(key string, number int) bool {
+	if have, ok := p.held[key]; ok {
+		return have == number
+	}
+	if _, taken := p.holder[number]; taken || number < p.first || number > p.last {
+		return false
+	}
+	p.wake(number)
+	p.held[key], p.holder[number] = number, key
+	return true
+}
+
+// Rest notes that a number rests already. One that is held does not.
+func (p *Pool) Rest(r Rested, now time.Time) {
+	if r.Since.After(now) { // a clock that was ahead must not make it rest for ever
+		r.Since = now
+	}
+	if _, taken := p.holder[r.Number]; taken || now.Sub(r.Since) >= p.rest {
+		return
+	}
+	p.wake(r.Number)
+	p.resting[r.Number] = r
+	if r.Key != "" {
+		p.former[r.Key] = r.Number
+	}
+}
+
+// Take returns the number of key: the one that it has, else the one that rests
+// for it, else the next free one from where its hash says. The error, which
+// wraps ErrExhausted, says that there is none.
+func (p *Pool) Take(key string, now time.Time) (int, error) {
+	if number, ok := p.held[key]; ok {
+		return number, nil
+	}
+	number, ok := p.find(key, now)
+	if !ok {
+		return 0, fmt.Errorf("%w in %d-%d: %d are in use and %d rest for up to %v after they were given up", ErrExhausted, p.first, p.last, len(p.held), len(p.resting), p.rest)
+	}
+	p.wake(number)
+	p.held[key], p.holder[number] = number, key
+	return number, nil
+}
+
+func (p *Pool) find(key string, now time.Time) (int, bool) {
+	if number, ok := p.former[key]; ok && p.first <= number && number <= p.last {
+		return number, true
+	}
+	size := p.last - p.first + 1
+	if size <= 0 || len(p.held) >= size {
+		return 0, false
+	}
+	for i, start := 0, p.Start(key); i < size; i++ {
+		number := p.first + (start-p.first+i)%size
+		if _, taken := p.holder[number]; taken {
+			continue
+		}
+		if r, rests := p.resting[number]; !rests || now.Sub(r.Since) >= p.rest {
+			return number, true
+		}
+	}
+	return 0, false
+}
+
+// Start is where the search for a number of key starts: the same in every
+// cluster that has the same range.
+func (p *Pool) Start(key string) int {
+	h := fnv.New64a()
+	h.Write([]byte(key))
+	return p.first + int(h.Sum64()%uint64(max(p.last-p.first+1, 1)))
+}
+
+// Give has key give its number up, which rests from now on. It reports whether
+// key had one.
+func (p *Pool) Give(key string, now time.Time) bool {
+	number, ok := p.held[key]
+	if !ok {
+		return false
+	}
+	delete(p.held, key)
+	delete(p.holder, number)
+	p.wake(number)
+	p.resting[number], p.former[key] = Rested{number, key, now}, number
+	return true
+}
+
+// wake ends the rest of number.
+func (p *Pool) wake(number int) {
+	if r, ok := p.resting[number]; ok {
+		delete(p.resting, number)
+		if p.former[r.Key] == number {
+			delete(p.former, r.Key)
+		}
+	}
+}
+
+// Wake ends the rest of all numbers that have rested enough, and reports whether
+// there was one.
+func (p *Pool) Wake(now time.Time) bool {
+	before := len(p.resting)
+	for number, r := range p.resting {
+		if now.Sub(r.Since) >= p.rest {
+			p.wake(number)
+		}
+	}
+	return len(p.resting) < before
+}
+
+// Resting returns the numbers that rest, sorted.
+func (p *Pool) Resting() []Rested {
+	out := make([]Rested, 0, len(p.resting))
+	for _, r := range p.resting {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b Rested) int { return cmp.Compare(a.Number, b.Number) })
+	return out
+}
