@@ -46,6 +46,8 @@ type settings struct {
 	caDir, kubeconfig, logText string
 	image, pullPolicy, plane   string
 	allowServers               []string
+	entryPorts, synthetic      string
+	entryFrom                  []string
 }
 
 func newCommand() *cobra.Command {
@@ -64,6 +66,9 @@ func newCommand() *cobra.Command {
 	f.StringVar(&s.image, "proxy-image", api.ImageHub+"/"+api.ImageProxy+":dev", "image of sidecars")
 	f.StringVar(&s.pullPolicy, "proxy-pull-policy", string(corev1.PullIfNotPresent), "image pull policy of sidecars")
 	f.StringVar(&s.plane, "dataplane", "builtin", "data plane of sidecars: builtin or envoy")
+	f.StringVar(&s.entryPorts, "entry-ports", server.DefaultEntryPorts, "ports at which the entry gateway serves imports, first and last")
+	f.StringSliceVar(&s.entryFrom, "entry-from", nil, "address ranges from which the entry gateway may be called (default: this cluster's pods and nodes)")
+	f.StringVar(&s.synthetic, "synthetic-range", server.DefaultSyntheticRange, "addresses that stand for pods of other networks")
 	f.StringVar(&s.logText, "log-level", "info", "debug, info, warn or error")
 	f.StringArrayVar(&s.allowServers, "allow-server", nil, "remote API server that may be on loopback; for tests")
 	return cmd
@@ -107,6 +112,10 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 	if err != nil {
 		return server.Options{}, err
 	}
+	ranges, err := s.ranges()
+	if err != nil {
+		return server.Options{}, err
+	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return server.Options{
@@ -115,6 +124,7 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 		Injection: webhook.Config{
 			Image: s.image, PullPolicy: corev1.PullPolicy(s.pullPolicy), Version: version, Dataplane: s.plane, Resources: resources,
 		},
+		EntryPorts: ranges.ports, EntryFrom: ranges.from, Synthetic: ranges.synthetic,
 		Log: log, Metrics: metrics,
 	}, nil
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +64,7 @@ func newElected(opts Options, p *parts) (*elected, error) {
 	links.SetProber(prober)
 	e.controllers = map[string]controller{
 		"imports": controllers.NewImports(local, controllers.ImportOptions{
-			Cluster: opts.Cluster, Namespace: opts.Namespace, EntryPorts: controllers.PortRange{First: 20000, Last: 29999}, Synthetic: netip.MustParsePrefix("240.241.0.0/16"), Log: opts.Log,
+			Cluster: opts.Cluster, Namespace: opts.Namespace, EntryPorts: opts.EntryPorts, Synthetic: opts.Synthetic, Log: opts.Log,
 		}),
 		"exports":  controllers.NewExports(local, opts.Cluster, opts.Log),
 		"bundles":  controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),

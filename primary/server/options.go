@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/primary/controllers"
 	"github.com/isthmus-mesh/isthmus/primary/webhook"
 	"github.com/isthmus-mesh/isthmus/trust"
 )
@@ -48,6 +50,15 @@ type Options struct {
 	Injection webhook.Config
 	// WebhookHosts are further names by which the API server calls the webhook.
 	WebhookHosts []string
+	// EntryPorts are the ports of the entry gateway; the zero range means
+	// DefaultEntryPorts. See ParseEntryPorts.
+	EntryPorts controllers.PortRange
+	// Synthetic holds the addresses that stand for pods of other networks; zero
+	// means DefaultSyntheticRange. See ParseSyntheticRange.
+	Synthetic netip.Prefix
+	// EntryFrom are the ranges from which entry gateways may be called; nil means
+	// those of the cluster's pods and nodes. See ParseEntryFrom.
+	EntryFrom []netip.Prefix
 	// AllowServers lists remote API servers that may be on loopback; for tests.
 	AllowServers []string
 
@@ -67,6 +78,12 @@ func (o Options) check() (Options, error) {
 	}
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.EntryPorts == (controllers.PortRange{}) {
+		o.EntryPorts, _ = ParseEntryPorts(DefaultEntryPorts)
+	}
+	if o.Synthetic == (netip.Prefix{}) {
+		o.Synthetic, _ = ParseSyntheticRange(DefaultSyntheticRange)
 	}
 	o.Injection.Cluster, o.Injection.DiscoveryCluster = string(o.Cluster), string(o.Cluster)
 	o.Injection.Network, o.Injection.TrustDomain = string(o.Network), o.Domain.String()

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/primary/controllers"
+	"github.com/isthmus-mesh/isthmus/primary/server"
+)
+
+// ranges are the flags that are ranges, read.
+type ranges struct {
+	ports     controllers.PortRange
+	from      []netip.Prefix
+	synthetic netip.Prefix
+}
+
+func (s *settings) ranges() (out ranges, err error) {
+	if out.ports, err = server.ParseEntryPorts(s.entryPorts); err != nil {
+		return out, fmt.Errorf("--entry-ports: %w", err)
+	}
+	if out.from, err = server.ParseEntryFrom(s.entryFrom); err != nil {
+		return out, fmt.Errorf("--entry-from: %w", err)
+	}
+	if out.synthetic, err = server.ParseSyntheticRange(s.synthetic); err != nil {
+		return out, fmt.Errorf("--synthetic-range: %w", err)
+	}
+	return out, nil
+}
