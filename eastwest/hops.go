@@ -34,20 +34,29 @@ type Hop struct {
 }
 
 // Hops returns how view reaches port of svc: each address once, sorted by
-// priority, cluster and address. Endpoints of clusters that are Lost are left
-// out, and so is what the view does not speak. Pods that terminate are there only
+// priority, cluster and address. Endpoints of clusters that are Lost or whose
+// export is Hidden are left out, and so is what the view does not speak. Pods that terminate are there only
 // where the view can reach nobody else, in any priority: they may still answer.
 // An empty result means that nobody does.
 func Hops(svc *federation.Service, port uint16, view View, s *federation.Snapshot) []Hop {
-	b := builder{svc: svc, port: port, view: view, s: s, speaks: view.MTLS && len(svc.Accounts) > 0}
-	if own := s.Cluster(view.Cluster); own != nil {
-		b.region = own.Locality.Region
-	}
+	b := newBuilder(svc, port, view, s)
 	hops := append(b.pods(federation.Ready), b.gateways()...)
 	if len(hops) == 0 {
 		hops = b.pods(federation.Terminating)
 	}
 	return prioritise(hops)
+}
+
+// PodHops returns how view reaches one pod, with a sidecar, of another network:
+// by that network's gateways, which know the pod by its own server name. They
+// are all there, silent ones too, whether the pod is ready or not, so that other
+// pods of the service change nothing.
+func PodHops(svc *federation.Service, e *federation.Endpoint, view View, s *federation.Snapshot) []Hop {
+	b := newBuilder(svc, 0, view, s)
+	if !view.MTLS || e.Tunnel != federation.TunnelMTLS || e.Account.IsZero() || !b.used(e.Cluster) {
+		return nil
+	}
+	return prioritise(b.gatewaysOf(e.Network, 1))
 }
 
 type builder struct {
@@ -57,6 +66,29 @@ type builder struct {
 	s      *federation.Snapshot
 	region string // of the view's cluster
 	speaks bool   // mTLS to this service: somebody may answer, and the view can
+	hidden map[federation.ClusterName]bool
+}
+
+func newBuilder(svc *federation.Service, port uint16, view View, s *federation.Snapshot) *builder {
+	b := &builder{svc: svc, port: port, view: view, s: s, speaks: view.MTLS && len(svc.Accounts) > 0}
+	if own := s.Cluster(view.Cluster); own != nil {
+		b.region = own.Locality.Region
+	}
+	for i := range svc.Exports {
+		if e := &svc.Exports[i]; e.Hidden {
+			if b.hidden == nil {
+				b.hidden = map[federation.ClusterName]bool{}
+			}
+			b.hidden[e.Cluster] = true
+		}
+	}
+	return b
+}
+
+// used reports whether endpoints of cluster are: it is not lost, and its export
+// is not hidden.
+func (b *builder) used(cluster federation.ClusterName) bool {
+	return !b.hidden[cluster] && !b.lost(cluster)
 }
 
 // pods returns the endpoints of the own network that are in health h.
@@ -65,7 +97,7 @@ func (b *builder) pods(h federation.Health) []Hop {
 	for i := range b.svc.Endpoints {
 		e := &b.svc.Endpoints[i]
 		target, ok := e.Target(b.port)
-		if !ok || e.Health != h || e.Network != b.view.Network || b.lost(e.Cluster) {
+		if !ok || e.Health != h || e.Network != b.view.Network || !b.used(e.Cluster) {
 			continue
 		}
 		if e.Tunnel == federation.TunnelMTLS && !b.speaks {
@@ -109,12 +141,12 @@ func (b *builder) behind() map[federation.NetworkName]uint32 {
 	out := map[federation.NetworkName]uint32{}
 	for i := range b.svc.Endpoints {
 		e := &b.svc.Endpoints[i]
-		if e.Network != b.view.Network && Offered(e, b.port) && !b.lost(e.Cluster) {
+		if e.Network != b.view.Network && Offered(e, b.port) && b.used(e.Cluster) {
 			out[e.Network]++
 		}
 	}
 	for _, c := range b.svc.Counts {
-		if c.Port == b.port && c.Network != b.view.Network && c.Ready > 0 && !b.lost(c.Cluster) {
+		if c.Port == b.port && c.Network != b.view.Network && c.Ready > 0 && b.used(c.Cluster) {
 			out[c.Network] += c.Ready
 		}
 	}

@@ -26,31 +26,42 @@ var (
 	ErrInvalidName = errors.New("invalid server name")
 )
 
-// Name is what a server name under api.SNISuffix says. Subset and Pod may be
-// empty; Pod is the name of one pod of a headless service.
+// Name is what a server name under api.SNISuffix says. Subset may be empty. Pod
+// is one pod of a headless service and Cluster where it runs, since pods of two
+// clusters may share a name; both are empty for the service as a whole.
 type Name struct {
 	Namespace, Service string
 	Port               uint16
-	Subset, Pod        string
+	Subset             string
+	Pod, Cluster       string
 }
 
 // SNI returns the server name that carries traffic for a port of a service
-// through an east-west gateway,
-// [POD.pod.][SUBSET.subset.]pPORT.NAME.NAMESPACE.sni.isthmus.internal, in lower
-// case. The same arguments give the same name in every cluster, so both ends
-// compute it. The error wraps ErrNameTooLong or ErrInvalidName.
-func SNI(namespace, name string, port uint16, subset, pod string) (string, error) {
-	return Name{Namespace: namespace, Service: name, Port: port, Subset: subset, Pod: pod}.SNI()
+// through an east-west gateway. The same arguments give the same name in every
+// cluster, so both ends compute it. The error wraps ErrNameTooLong or
+// ErrInvalidName.
+func SNI(namespace, name string, port uint16) (string, error) {
+	return Name{Namespace: namespace, Service: name, Port: port}.SNI()
 }
 
-// SNI returns the server name of n, as the function of that name does.
+// PodSNI is SNI for one pod, of that cluster, of a headless service.
+func PodSNI(namespace, name string, port uint16, pod, cluster string) (string, error) {
+	if pod == "" {
+		return "", fmt.Errorf("%w: no pod", ErrInvalidName)
+	}
+	return Name{Namespace: namespace, Service: name, Port: port, Pod: pod, Cluster: cluster}.SNI()
+}
+
+// SNI returns the server name of n,
+// [POD.CLUSTER.pod.][SUBSET.subset.]pPORT.NAME.NAMESPACE.sni.isthmus.internal,
+// in lower case. The error wraps ErrNameTooLong or ErrInvalidName.
 func (n Name) SNI() (string, error) {
 	if n.Port == 0 {
 		return "", fmt.Errorf("%w: port 0", ErrInvalidName)
 	}
 	var labels []string
-	if n.Pod != "" {
-		labels = append(labels, n.Pod, "pod")
+	if n.Pod != "" || n.Cluster != "" {
+		labels = append(labels, n.Pod, n.Cluster, "pod")
 	}
 	if n.Subset != "" {
 		labels = append(labels, n.Subset, "subset")
@@ -81,7 +92,7 @@ func ParseSNI(s string) (Name, error) {
 	}
 	n, ok := fromLabels(strings.Split(rest, "."))
 	if !ok {
-		return Name{}, fmt.Errorf("%w: %q is not [POD.pod.][SUBSET.subset.]pPORT.NAME.NAMESPACE.%s", ErrInvalidName, s, api.SNISuffix)
+		return Name{}, fmt.Errorf("%w: %q is not [POD.CLUSTER.pod.][SUBSET.subset.]pPORT.NAME.NAMESPACE.%s", ErrInvalidName, s, api.SNISuffix)
 	}
 	if again, err := n.SNI(); err != nil {
 		return Name{}, fmt.Errorf("parse %q: %w", s, err)
@@ -106,17 +117,13 @@ func fromLabels(labels []string) (n Name, ok bool) {
 	}
 	n.Port = uint16(port)
 	labels = labels[:end-3]
-	labels, n.Subset = cutPair(labels, "subset")
-	labels, n.Pod = cutPair(labels, "pod")
-	return n, len(labels) == 0
-}
-
-// cutPair takes "VALUE", kind off the end of labels where they are there.
-func cutPair(labels []string, kind string) (rest []string, value string) {
-	if end := len(labels); end >= 2 && labels[end-1] == kind {
-		return labels[:end-2], labels[end-2]
+	if end := len(labels); end >= 2 && labels[end-1] == "subset" {
+		labels, n.Subset = labels[:end-2], labels[end-2]
 	}
-	return labels, ""
+	if end := len(labels); end >= 3 && labels[end-1] == "pod" {
+		labels, n.Pod, n.Cluster = labels[:end-3], labels[end-3], labels[end-2]
+	}
+	return n, len(labels) == 0
 }
 
 // checkLabel holds a part of a name to RFC 1123, lower case.

@@ -95,6 +95,12 @@ func (n *node) setKind(kind string) error {
 		}
 		n.kind = cache.EastWest
 		return nil
+	case api.GatewayEntry:
+		if n.caller.ID.Namespace() != api.SystemNamespace || n.caller.ID.ServiceAccount() != api.EntryName {
+			return fmt.Errorf("%w: %s is no entry gateway", errIdentity, n.caller.ID)
+		}
+		n.kind = cache.Entry
+		return nil
 	}
 	return fmt.Errorf("%w: unknown PROXY_TYPE %q", errRequest, kind)
 }
@@ -131,7 +137,7 @@ func (n *node) proxy(s *federation.Snapshot) cache.Proxy {
 		network, zone = w.Network, w.Locality.Zone
 	}
 	return cache.Proxy{
-		Group:    cache.Group{Kind: n.kind, Cluster: n.cluster, Network: network, Zone: zone, MTLS: n.mtls || n.kind == cache.EastWest},
+		Group:    cache.Group{Kind: n.kind, Cluster: n.cluster, Network: network, Zone: zone, MTLS: n.mtls || n.kind != cache.Sidecar},
 		Workload: key,
 		Identity: n.caller.ID.String(),
 	}

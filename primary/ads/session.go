@@ -77,7 +77,7 @@ type session struct {
 	counter uint64
 
 	blocked    time.Time       // since when listeners wait for others' answers; zero while they do not
-	awaited    map[string]bool // new xds clusters whose load assignments were not asked for yet
+	awaited    map[string]bool // load assignments of new xds clusters that were not asked for yet
 	awaitUntil time.Time
 }
 
@@ -354,16 +354,18 @@ func (s *session) follow(sub *subscription, update []*resources.Resource, remove
 		return
 	}
 	for _, name := range remove {
-		delete(s.awaited, name)
+		if had := sub.bodies[name]; had != nil {
+			delete(s.awaited, had.Assignment)
+		}
 	}
 	endpoints := s.of(resources.Endpoints)
 	for _, r := range update {
 		switch {
-		case !r.NeedsEndpoints:
-		case endpoints != nil && endpoints.names[r.Name]:
-			endpoints.force(r.Name)
+		case r.Assignment == "":
+		case endpoints != nil && endpoints.names[r.Assignment]:
+			endpoints.force(r.Assignment)
 		default:
-			s.awaited[r.Name] = true
+			s.awaited[r.Assignment] = true
 			s.awaitUntil = now.Add(subscribePatience)
 		}
 	}

@@ -16,7 +16,7 @@ type ProxyStatus struct {
 	Namespace string       `json:"namespace"`
 	Account   string       `json:"account"`
 	Pod       string       `json:"pod"`
-	Type      string       `json:"type"` // sidecar or east-west
+	Type      string       `json:"type"` // sidecar, east-west or entry
 	Version   string       `json:"version,omitempty"`
 	Connected time.Time    `json:"connected"`
 	Protocol  string       `json:"protocol"` // delta or sotw

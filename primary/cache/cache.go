@@ -55,8 +55,10 @@ func (s *State) Withheld(name string, claimed bool) bool {
 		return !s.known
 	case !claimed:
 		return false
-	case strings.HasSuffix(name, "."+api.ZoneCluster):
+	case name == resources.EntryName, strings.HasSuffix(name, "."+api.ZoneCluster):
 		return s.unread
+	case strings.HasPrefix(name, resources.EntryPrefix):
+		return s.unread || s.blank
 	case strings.HasSuffix(name, "."+api.ZoneClusterSet), strings.HasSuffix(name, "."+api.SNISuffix):
 		return s.blank
 	}
@@ -163,7 +165,11 @@ func (c *Cache) entry(svc *federation.Service) *entry {
 }
 
 func (c *Cache) updateGroup(g *groupState) {
-	g.update(c.snapshot, c.entry, c.static[g.group.Kind], func(svc *federation.Service, err error) {
+	static := c.static[g.group.Kind]
+	if g.group.Kind == Entry {
+		static = c.entryListener(g)
+	}
+	g.update(c.snapshot, c.entry, static, func(svc *federation.Service, err error) {
 		if c.problems[svc.Key] != err.Error() {
 			c.problems[svc.Key] = err.Error()
 			c.log.Warn("service left out of xds", "service", svc.Key.Hostname(), "err", err)
@@ -210,7 +216,7 @@ func makeAll(log *slog.Logger, makers ...generator) []*resources.Resource {
 
 // own returns the inbound side of a workload.
 func (c *Cache) own(w *federation.Workload, used map[string]*Set) *Set {
-	view := resources.InboundOf(w)
+	view := resources.InboundOf(w, c.snapshot.Cluster(w.Key.Cluster))
 	key := view.Key()
 	if used[key] != nil {
 		return used[key]

@@ -51,9 +51,13 @@ type (
 		view resources.View
 	}
 	podEndpointsKey struct {
-		port uint16
-		pod  string
-		mtls bool
+		name resources.OutboundKey
+		view resources.View
+	}
+	entryKey struct {
+		name       resources.OutboundKey
+		port       uint16
+		identities string
 	}
 	gatewayClusterKey struct {
 		service federation.ServiceKey
@@ -63,6 +67,8 @@ type (
 		port    uint16
 		network federation.NetworkName
 	}
+	gatewayPodKey          struct{ name resources.OutboundKey }
+	gatewayPodEndpointsKey struct{ name resources.OutboundKey }
 )
 
 // generator makes one resource; only the cache calls it, and only on a miss.

@@ -3,7 +3,9 @@ package cache
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/resources"
 )
@@ -14,11 +16,17 @@ type Kind uint8
 const (
 	Sidecar  Kind = iota
 	EastWest      // gateway
+	Entry         // gateway
 )
 
+// String returns the kind as PROXY_TYPE says it.
 func (k Kind) String() string {
-	if k == EastWest {
-		return "east-west"
+	switch k {
+	case EastWest:
+		return api.GatewayEastWest
+	case Entry:
+		return api.GatewayEntry
+	case Sidecar:
 	}
 	return "sidecar"
 }
@@ -41,14 +49,25 @@ type groupState struct {
 	beaten  map[string]bool // listeners whose address another has
 	clashes map[federation.ServiceKey]string
 	set     *Set
+	entry   *entryListener // of entry gateways, once there is one
 }
 
 // visible reports whether members of g are sent anything of svc.
 func (g Group) visible(svc *federation.Service) bool {
-	if g.Kind == EastWest {
+	switch g.Kind {
+	case EastWest:
 		return svc.Key.ClusterSet()
+	case Entry:
+		return svc.Key.ClusterSet() && !svc.Headless && !onlyHidden(svc) &&
+			slices.ContainsFunc(svc.EntryPorts, func(p federation.EntryPort) bool { return p.Cluster == g.Cluster })
+	case Sidecar:
 	}
-	return svc.VisibleTo(g.Cluster)
+	return svc.VisibleTo(g.Cluster) && !onlyHidden(svc)
+}
+
+// onlyHidden reports whether nobody who exports svc lets it be called from here.
+func onlyHidden(svc *federation.Service) bool {
+	return len(svc.Exports) > 0 && !slices.ContainsFunc(svc.Exports, func(e federation.Export) bool { return !e.Hidden })
 }
 
 // update brings the group's Set to snapshot s, whose services have entries.

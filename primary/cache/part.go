@@ -35,9 +35,12 @@ func (e *entry) partOf(s *federation.Snapshot, g Group) (*part, error) {
 		return p, nil
 	}
 	b := &partBuilder{entry: e, s: s, group: g, part: new(part)}
-	if g.Kind == EastWest {
+	switch g.Kind {
+	case EastWest:
 		b.gateway()
-	} else {
+	case Entry:
+		b.entryGateway()
+	case Sidecar:
 		b.sidecar()
 	}
 	if e.old != nil && b.part.equal(e.old.parts[g]) {
@@ -87,7 +90,7 @@ func (b *partBuilder) sidecar() {
 		case port.Number == 0:
 			b.errs = append(b.errs, fmt.Errorf("%w: port 0 of %s", resources.ErrInvalid, b.svc.Key.Hostname()))
 		case b.svc.Headless:
-			for _, pod := range resources.Pods(b.s, b.svc, port.Number, b.group.Network) {
+			for _, pod := range resources.Pods(b.s, b.svc, port.Number, b.podView()) {
 				b.pod(port, pod)
 			}
 		default:
@@ -100,35 +103,50 @@ func (b *partBuilder) sidecar() {
 func (b *partBuilder) service(port federation.Port) {
 	name := resources.OutboundKey{Service: b.svc.Key, Port: port.Number}
 	addrs := resources.ListenerAddrs(b.svc, port.Number, b.group.Cluster)
+	view := resources.ClusterView{Distant: resources.Distant(b.s, b.svc, b.group.Network), MTLS: b.group.MTLS}
+	b.add(claimsOf(name.String(), addrs), func() (*resources.Resource, error) {
+		return b.lasting(clusterKey{name, port.Protocol, view, b.accounts}, func() (*resources.Resource, error) {
+			return resources.NewCluster(b.svc, port, view)
+		})
+	}, b.endpoints(port.Number), b.listener(name, port.Protocol, addrs), b.route(name, port.Protocol))
+}
+
+// endpoints makes the load assignment of a port as the group sees it.
+func (b *partBuilder) endpoints(port uint16) generator {
 	view := resources.View{Cluster: b.group.Cluster, Network: b.group.Network, MTLS: b.group.MTLS}
 	if b.svc.SameZone {
 		view.Zone = b.group.Zone
 	}
-	b.add(claimsOf(name.String(), addrs), b.cluster(name, port, b.accounts), func() (*resources.Resource, error) {
-		return b.fresh(endpointsKey{port.Number, view}, func() (*resources.Resource, error) {
-			return resources.NewEndpoints(b.s, b.svc, port.Number, view)
+	return func() (*resources.Resource, error) {
+		return b.fresh(endpointsKey{port, view}, func() (*resources.Resource, error) {
+			return resources.NewEndpoints(b.s, b.svc, port, view)
 		})
-	}, b.listener(name, port.Protocol, addrs), b.route(name, port.Protocol))
+	}
+}
+
+// podView is what the group's place changes about single pods.
+func (b *partBuilder) podView() resources.View {
+	return resources.View{Cluster: b.group.Cluster, Network: b.group.Network, MTLS: b.group.MTLS}
 }
 
 // pod adds the resources of a port of one pod of a headless service.
-func (b *partBuilder) pod(port federation.Port, pod resources.PodListener) {
-	name := resources.OutboundKey{Service: b.svc.Key, Port: port.Number, Pod: pod.Pod}
+func (b *partBuilder) pod(port federation.Port, pod resources.PodPort) {
+	name := pod.Key(b.svc)
 	addrs := []netip.AddrPort{pod.Addr}
-	b.add(claimsOf(name.String(), addrs), b.cluster(name, port, pod.Account.String()), func() (*resources.Resource, error) {
-		return b.fresh(podEndpointsKey{port.Number, pod.Pod, b.group.MTLS}, func() (*resources.Resource, error) {
-			return resources.NewPodEndpoints(b.svc, port.Number, pod.Pod, b.group.MTLS)
+	view := resources.View{MTLS: b.group.MTLS}
+	if pod.Distant {
+		view = b.podView()
+	}
+	cluster := clusterKey{name, port.Protocol, resources.ClusterView{Distant: pod.Distant, MTLS: b.group.MTLS}, pod.Endpoint.Account.String()}
+	b.add(claimsOf(name.String(), addrs), func() (*resources.Resource, error) {
+		return b.lasting(cluster, func() (*resources.Resource, error) {
+			return resources.NewPodCluster(b.svc, port, pod, b.group.MTLS)
+		})
+	}, func() (*resources.Resource, error) {
+		return b.fresh(podEndpointsKey{name, view}, func() (*resources.Resource, error) {
+			return resources.NewPodEndpoints(b.s, b.svc, pod, view)
 		})
 	}, b.listener(name, port.Protocol, addrs), b.route(name, port.Protocol))
-}
-
-func (b *partBuilder) cluster(name resources.OutboundKey, port federation.Port, identities string) generator {
-	view := resources.ClusterView{Distant: resources.Distant(b.s, b.svc, b.group.Network), MTLS: b.group.MTLS}
-	return func() (*resources.Resource, error) {
-		return b.lasting(clusterKey{name, port.Protocol, view, identities}, func() (*resources.Resource, error) {
-			return resources.NewCluster(b.svc, port, name.Pod, view)
-		})
-	}
 }
 
 func (b *partBuilder) listener(name resources.OutboundKey, protocol federation.Protocol, addrs []netip.AddrPort) generator {
@@ -164,6 +182,41 @@ func (b *partBuilder) gateway() {
 				return resources.NewGatewayEndpoints(b.s, b.svc, port, b.group.Network)
 			})
 		})
+		if b.svc.Headless {
+			for _, pod := range resources.GatewayPods(b.s, b.svc, port, b.group.Network) {
+				b.gatewayPod(pod)
+			}
+		}
+	}
+}
+
+// gatewayPod adds what lets others call one pod of a headless service.
+func (b *partBuilder) gatewayPod(pod resources.PodPort) {
+	name := pod.Key(b.svc)
+	b.add(nil, func() (*resources.Resource, error) {
+		return b.lasting(gatewayPodKey{name}, func() (*resources.Resource, error) {
+			return resources.NewGatewayPodCluster(b.svc.Key, pod)
+		})
+	}, func() (*resources.Resource, error) {
+		return b.fresh(gatewayPodEndpointsKey{name}, func() (*resources.Resource, error) {
+			return resources.NewGatewayPodEndpoints(b.svc.Key, pod)
+		})
+	})
+}
+
+// entryGateway adds the ports of the entry gateway that lead to the service, and
+// their load assignments.
+func (b *partBuilder) entryGateway() {
+	for _, p := range b.svc.EntryPorts {
+		if port, ok := b.svc.Port(p.Service); p.Cluster != b.group.Cluster || !ok || port.Protocol == federation.ProtocolUDP {
+			continue
+		}
+		name := resources.OutboundKey{Service: b.svc.Key, Port: p.Service}
+		b.add(nil, func() (*resources.Resource, error) {
+			return b.lasting(entryKey{name, p.Port, b.accounts}, func() (*resources.Resource, error) {
+				return resources.NewEntryCluster(b.svc, p.Service, p.Port)
+			})
+		}, b.endpoints(p.Service))
 	}
 }
 

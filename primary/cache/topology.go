@@ -34,7 +34,7 @@ func topologyOf(s *federation.Snapshot) topology {
 
 // of returns what of the topology concerns svc.
 func (t topology) of(svc *federation.Service) string {
-	if svc.Key.ClusterSet() {
+	if svc.Key.ClusterSet() || svc.Failover {
 		return t.all
 	}
 	return t.each[svc.Key.Cluster]

@@ -42,12 +42,18 @@ func originalDst() *listenerv3.ListenerFilter {
 // tcpProxy passes bytes to xdsCluster. It tries several endpoints, since one
 // alone may be the dead one again. (envoyproxy/envoy#31453)
 func tcpProxy(stat, xdsCluster string) *listenerv3.Filter {
-	return networkFilter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
+	return networkFilter(tcpProxyName, tcpTo(stat, xdsCluster))
+}
+
+const tcpProxyName = "envoy.filters.network.tcp_proxy"
+
+func tcpTo(stat, xdsCluster string) *tcpv3.TcpProxy {
+	return &tcpv3.TcpProxy{
 		StatPrefix:         stat,
 		ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: xdsCluster},
 		MaxConnectAttempts: u32(4),
 		IdleTimeout:        seconds(time.Hour),
-	})
+	}
 }
 
 // connectionManager is what both directions have in common; the caller adds

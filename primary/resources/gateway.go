@@ -83,6 +83,20 @@ func NewGatewayCluster(key federation.ServiceKey, port uint16) (*Resource, error
 	if err != nil {
 		return nil, err
 	}
+	return passOn(name)
+}
+
+// NewGatewayPodCluster returns the xds cluster by which a gateway passes on
+// connections to one pod of a headless service.
+func NewGatewayPodCluster(key federation.ServiceKey, p PodPort) (*Resource, error) {
+	name, err := gatewayPodName(key, p)
+	if err != nil {
+		return nil, err
+	}
+	return passOn(name)
+}
+
+func passOn(name string) (*Resource, error) {
 	c := edsCluster(name)
 	c.UpstreamBindConfig = bindConfig(userTimeoutOption())
 	return seal(Cluster, name, c)
@@ -105,17 +119,48 @@ func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port u
 			continue
 		}
 		seen[addr] = true
-		hops = append(hops, eastwest.Hop{
-			Addr: addr, Cluster: e.Cluster, Network: e.Network, Locality: e.Locality, Pod: e.Pod, Weight: 1,
-		})
+		hops = append(hops, podHop(e, addr))
 	}
 	return loadAssignment(name, hops, false)
 }
 
+// GatewayPods returns the pods to which gateways of network pass on connections
+// for port of a headless service: those of that network that have a sidecar,
+// ready or not.
+func GatewayPods(s *federation.Snapshot, svc *federation.Service, port uint16, network federation.NetworkName) []PodPort {
+	var out []PodPort
+	for i := range svc.Endpoints {
+		e := &svc.Endpoints[i]
+		target, ok := e.Target(port)
+		if c := s.Cluster(e.Cluster); !ok || e.Pod == "" || e.Network != network || e.Tunnel != federation.TunnelMTLS || c != nil && c.Lost {
+			continue
+		}
+		out = append(out, PodPort{Endpoint: e, Number: port, Addr: netip.AddrPortFrom(e.Addr, target)})
+	}
+	return out
+}
+
+// NewGatewayPodEndpoints returns what stands behind a gateway for one pod: it.
+func NewGatewayPodEndpoints(key federation.ServiceKey, p PodPort) (*Resource, error) {
+	name, err := gatewayPodName(key, p)
+	if err != nil {
+		return nil, err
+	}
+	return loadAssignment(name, []eastwest.Hop{podHop(p.Endpoint, p.Addr)}, false)
+}
+
 func gatewayName(key federation.ServiceKey, port uint16) (string, error) {
-	name, err := eastwest.SNI(key.Namespace, key.Name, port, "", "")
+	name, err := eastwest.SNI(key.Namespace, key.Name, port)
 	if err != nil {
 		return "", fmt.Errorf("%w: gateway for port %d of %s: %w", ErrInvalid, port, key.Hostname(), err)
+	}
+	return name, nil
+}
+
+func gatewayPodName(key federation.ServiceKey, p PodPort) (string, error) {
+	name, err := eastwest.PodSNI(key.Namespace, key.Name, p.Number, p.Endpoint.Pod, string(p.Endpoint.Cluster))
+	if err != nil {
+		return "", fmt.Errorf("%w: gateway for port %d of pod %s of %s: %w", ErrInvalid, p.Number, Pod(key, p.Endpoint), key.Hostname(), err)
 	}
 	return name, nil
 }

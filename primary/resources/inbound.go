@@ -3,6 +3,7 @@ package resources
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/trust"
 )
 
 // InboundPort is a port of a pod as its inbound listener needs it.
@@ -23,6 +25,10 @@ type InboundPort struct {
 	Protocol federation.Protocol
 	Mode     federation.MTLSMode
 	Declared bool // some service leads to it; else it has only a mode of its own
+	// From names the clusters whose workloads may call; nil means any.
+	From []federation.ClusterName
+	// NoEntry says that entry gateways may not call.
+	NoEntry bool
 }
 
 // InboundView is everything about a workload that may change its inbound
@@ -30,23 +36,42 @@ type InboundPort struct {
 type InboundView struct {
 	Mode  federation.MTLSMode // of all ports that are not listed
 	Ports []InboundPort       // sorted by port, each once
+	// Inside is from where ports with From take what is not the mesh's mTLS; nil
+	// where no port has.
+	Inside []netip.Prefix
+	// Entry is the identity of entry gateways; zero where no port has NoEntry.
+	Entry trust.ID
 }
 
 // Key returns v as a comparable value; equal keys mean equal views.
 func (v InboundView) Key() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d", v.Mode)
+	fmt.Fprintf(&b, "%d %v %v", v.Mode, v.Entry, v.Inside)
 	for _, p := range v.Ports {
-		fmt.Fprintf(&b, " %d/%d/%d/%t", p.Port, p.Protocol, p.Mode, p.Declared)
+		fmt.Fprintf(&b, " %d/%d/%d/%t/%t", p.Port, p.Protocol, p.Mode, p.Declared, p.NoEntry)
+		if p.From != nil {
+			fmt.Fprintf(&b, "/%q", p.From)
+		}
 	}
 	return b.String()
 }
 
-// InboundOf returns the view of w.
-func InboundOf(w *federation.Workload) InboundView {
+// InboundOf returns the view of w, whose cluster is c; nil where it is unknown.
+func InboundOf(w *federation.Workload, c *federation.Cluster) InboundView {
+	v := InboundView{Mode: w.MTLS}
 	ports := map[uint16]InboundPort{}
 	for _, p := range w.Inbound {
-		ports[p.Port] = InboundPort{Port: p.Port, Protocol: p.Protocol, Mode: w.MTLS, Declared: true}
+		from := p.From
+		if from != nil && len(from) == 0 {
+			from = []federation.ClusterName{w.Key.Cluster} // no names would let everybody in
+		}
+		ports[p.Port] = InboundPort{Port: p.Port, Protocol: p.Protocol, Mode: w.MTLS, Declared: true, From: from, NoEntry: p.NoEntry}
+		if from != nil && c != nil {
+			v.Inside = c.Inside
+		}
+		if p.NoEntry {
+			v.Entry = entryIdentity(w.Account.Domain())
+		}
 	}
 	for _, m := range w.PortMTLS {
 		p, ok := ports[m.Port]
@@ -56,7 +81,6 @@ func InboundOf(w *federation.Workload) InboundView {
 		p.Mode = m.Mode
 		ports[m.Port] = p
 	}
-	v := InboundView{Mode: w.MTLS}
 	for _, p := range ports {
 		v.Ports = append(v.Ports, p)
 	}
@@ -75,13 +99,9 @@ func NewInbound(v InboundView) (*Resource, error) {
 	}
 	l.Address, l.AdditionalAddresses = everywhere(api.PortInbound)
 	for _, p := range v.Ports {
-		target := inboundCluster(p.Port)
-		if !p.Declared {
-			target = InboundName
-		}
-		l.FilterChains = append(l.FilterChains, inboundChains(uint32(p.Port), target, p.Protocol, p.Mode)...)
+		l.FilterChains = append(l.FilterChains, v.way(p).chains()...)
 	}
-	l.FilterChains = append(l.FilterChains, inboundChains(0, InboundName, federation.ProtocolTCP, v.Mode)...)
+	l.FilterChains = append(l.FilterChains, way{target: InboundName, protocol: federation.ProtocolTCP, mode: v.Mode}.chains()...)
 	return seal(Listener, InboundName, l)
 }
 
@@ -98,71 +118,6 @@ func inboundListenerFilters(v InboundView) []*listenerv3.ListenerFilter {
 		filters = append(filters, httpInspector())
 	}
 	return filters
-}
-
-// inboundChains returns the filter chains of a port, or of all others where
-// port is 0.
-func inboundChains(port uint32, target string, protocol federation.Protocol, mode federation.MTLSMode) []*listenerv3.FilterChain {
-	tls := inboundChain(port, target, protocol == federation.ProtocolHTTP || protocol == federation.ProtocolHTTP2, true)
-	switch mode {
-	case federation.MTLSStrict:
-		return []*listenerv3.FilterChain{tls}
-	case federation.MTLSDisable:
-		return plaintextChains(port, target, protocol)
-	case federation.MTLSPermissive:
-	}
-	tls.FilterChainMatch = matching(port)
-	tls.FilterChainMatch.TransportProtocol = "tls"
-	tls.FilterChainMatch.ApplicationProtocols = []string{api.ALPN}
-	return append([]*listenerv3.FilterChain{tls, foreignTLS(port, target)}, plaintextChains(port, target, protocol)...)
-}
-
-// foreignTLS takes TLS that is the application's own. Without it such a
-// connection would match nothing: Envoy, once it has found chains for "tls",
-// does not come back to those without a transport protocol.
-func foreignTLS(port uint32, target string) *listenerv3.FilterChain {
-	chain := inboundChain(port, target, false, false)
-	chain.FilterChainMatch = matching(port)
-	chain.FilterChainMatch.TransportProtocol = "tls"
-	return chain
-}
-
-// plaintextChains returns the chain for plaintext, and before it, where the
-// protocol must be found out, that for HTTP.
-func plaintextChains(port uint32, target string, protocol federation.Protocol) []*listenerv3.FilterChain {
-	switch protocol {
-	case federation.ProtocolHTTP, federation.ProtocolHTTP2:
-		return []*listenerv3.FilterChain{inboundChain(port, target, true, false)}
-	case federation.ProtocolAuto:
-		http := inboundChain(port, target, true, false)
-		http.FilterChainMatch = matching(port)
-		http.FilterChainMatch.ApplicationProtocols = httpProtocols()
-		return []*listenerv3.FilterChain{http, inboundChain(port, target, false, false)}
-	case federation.ProtocolTCP, federation.ProtocolUDP:
-	}
-	return []*listenerv3.FilterChain{inboundChain(port, target, false, false)}
-}
-
-func inboundChain(port uint32, target string, http, mtls bool) *listenerv3.FilterChain {
-	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpProxy(target, target)}}
-	if port != 0 {
-		chain.FilterChainMatch = matching(port)
-	}
-	if http {
-		chain.Filters = []*listenerv3.Filter{inboundHTTP(target, mtls)}
-	}
-	if mtls {
-		chain.TransportSocket = serverTLS()
-	}
-	return chain
-}
-
-// matching returns a match of the destination port, and of nothing for 0.
-func matching(port uint32) *listenerv3.FilterChainMatch {
-	if port == 0 {
-		return new(listenerv3.FilterChainMatch)
-	}
-	return &listenerv3.FilterChainMatch{DestinationPort: u32(port)}
 }
 
 // NewInboundCluster returns the xds cluster to the application's own port; the

@@ -13,7 +13,9 @@ const (
 	InboundName     = "inbound"     // sidecar: listener for what enters it, and the xds cluster of undeclared ports
 	PassthroughName = "passthrough" // sidecar: xds cluster to the original destination
 	EastWestName    = "east-west"   // gateway: listener
-	blackholeName   = "blackhole"   // no such xds cluster: what sni_cluster replaces
+	EntryName       = "entry"       // entry gateway: listener
+	EntryPrefix     = "entry|"      // entry gateway: what the names of its xds clusters begin with
+	blackholeName   = "blackhole"   // no such xds cluster: what sni_cluster and set_filter_state replace
 
 	sdsCluster = "sds-grpc" // static in the bootstrap
 	certName   = "default"  // secret: the SVID
@@ -35,3 +37,6 @@ func (k OutboundKey) String() string {
 
 // inboundCluster names the xds cluster that leads to the application's port.
 func inboundCluster(port uint16) string { return fmt.Sprintf("inbound|%d||", port) }
+
+// entryCluster names the xds cluster of a port of the entry gateway.
+func entryCluster(port uint16) string { return EntryPrefix + strconv.Itoa(int(port)) }

@@ -85,9 +85,9 @@ type Resource struct {
 	Version string // hash of the bytes, never empty
 	Body    *anypb.Any
 	Delta   *discoveryv3.Resource // Name, Version and Body as delta xDS sends them
-	// NeedsEndpoints says of an xds cluster that it waits for the load
-	// assignment of its own name.
-	NeedsEndpoints bool
+	// Assignment names the load assignment that an xds cluster waits for; empty
+	// where it has none.
+	Assignment string
 	// Empty says of a load assignment that it has no endpoints.
 	Empty bool
 }
@@ -122,7 +122,7 @@ func seal(t Type, name string, m validated) (*Resource, error) {
 	r.Delta = &discoveryv3.Resource{Name: name, Version: r.Version, Resource: r.Body}
 	switch m := m.(type) {
 	case *clusterv3.Cluster:
-		r.NeedsEndpoints = m.GetType() == clusterv3.Cluster_EDS
+		r.Assignment = m.GetEdsClusterConfig().GetServiceName()
 	case *endpointv3.ClusterLoadAssignment:
 		r.Empty = len(m.Endpoints) == 0
 	}

@@ -64,13 +64,13 @@ func every(t testing.TB) map[string]*resources.Resource {
 		key := resources.OutboundKey{Service: svc.Key, Port: port.Number}
 		l, err := resources.NewListener(key, port.Protocol, resources.ListenerAddrs(svc, port.Number, "east"))
 		add("listener-"+port.Name, l, err)
-		c, err := resources.NewCluster(svc, port, "", resources.ClusterView{Distant: true, MTLS: true})
+		c, err := resources.NewCluster(svc, port, resources.ClusterView{Distant: true, MTLS: true})
 		add("cluster-"+port.Name, c, err)
 		e, err := resources.NewEndpoints(s, svc, port.Number, view)
 		add("endpoints-"+port.Name, e, err)
 	}
 	near := s.Service(federation.ServiceKey{Cluster: "east", Namespace: "shop", Name: "near"})
-	c, err := resources.NewCluster(near, near.Ports[0], "", resources.ClusterView{MTLS: true})
+	c, err := resources.NewCluster(near, near.Ports[0], resources.ClusterView{MTLS: true})
 	add("cluster-without-identity", c, err)
 	r, err := resources.NewRoute(resources.OutboundKey{Service: svc.Key, Port: 9080})
 	add("route", r, err)
@@ -79,7 +79,7 @@ func every(t testing.TB) map[string]*resources.Resource {
 	p, err := resources.NewPassthrough()
 	add("passthrough", p, err)
 	for _, pod := range []string{"web-1", "web-2"} {
-		in, err := resources.NewInbound(resources.InboundOf(s.Workload(federation.WorkloadKey{Cluster: "east", Namespace: "shop", Name: pod})))
+		in, err := resources.NewInbound(resources.InboundOf(s.Workload(federation.WorkloadKey{Cluster: "east", Namespace: "shop", Name: pod}), s.Cluster("east")))
 		add("inbound-"+pod, in, err)
 	}
 	ic, err := resources.NewInboundCluster(8080, true)

@@ -3,10 +3,10 @@ package resources
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/trust"
 )
 
@@ -35,40 +35,47 @@ func commonTLS() *tlsv3.CommonTlsContext {
 	}
 }
 
-// validating adds to c validation by the trust bundle, and by the identities
-// where there are any: no identities let everybody of the bundle in.
-func validating(c *tlsv3.CommonTlsContext, identities []trust.ID) *tlsv3.CommonTlsContext {
-	context := new(tlsv3.CertificateValidationContext)
-	for _, id := range identities {
-		context.MatchTypedSubjectAltNames = append(context.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{
-			SanType: tlsv3.SubjectAltNameMatcher_URI,
-			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: id.String()}},
-		})
-	}
+// validating adds to c validation by the trust bundle, and by names where there
+// are any, of which a certificate must bear one: no names let everybody of the
+// bundle in.
+func validating(c *tlsv3.CommonTlsContext, names []*tlsv3.SubjectAltNameMatcher) *tlsv3.CommonTlsContext {
 	c.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
 		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
-			DefaultValidationContext:         context,
+			DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: names},
 			ValidationContextSdsSecretConfig: secret(rootName),
 		},
 	}
 	return c
 }
 
+func altName(san tlsv3.SubjectAltNameMatcher_SanType, exact string) *tlsv3.SubjectAltNameMatcher {
+	return &tlsv3.SubjectAltNameMatcher{SanType: san, Matcher: exactly(exact)}
+}
+
 // clientTLS is the transport socket to a service whose sidecars bear one of
 // identities, of which there must be at least one.
 func clientTLS(sni string, identities []trust.ID) *corev3.TransportSocket {
+	var names []*tlsv3.SubjectAltNameMatcher
+	for _, id := range identities {
+		names = append(names, altName(tlsv3.SubjectAltNameMatcher_URI, id.String()))
+	}
 	return tlsSocket(pack(&tlsv3.UpstreamTlsContext{
 		Sni:              sni,
-		CommonTlsContext: validating(commonTLS(), identities),
+		CommonTlsContext: validating(commonTLS(), names),
 	}))
 }
 
-// serverTLS is the transport socket of a sidecar's inbound side: any identity
-// of the trust bundle comes in.
-func serverTLS() *corev3.TransportSocket {
+// serverTLS is the transport socket of a sidecar's inbound side: identities of
+// the trust bundle come in, any of them or, where from is not nil, those of its
+// clusters, which an issuer puts into each leaf.
+func serverTLS(from []federation.ClusterName) *corev3.TransportSocket {
+	var names []*tlsv3.SubjectAltNameMatcher
+	for _, c := range from {
+		names = append(names, altName(tlsv3.SubjectAltNameMatcher_DNS, string(c)+"."+api.ClusterZone))
+	}
 	return tlsSocket(pack(&tlsv3.DownstreamTlsContext{
 		RequireClientCertificate: boolean(true),
-		CommonTlsContext:         validating(commonTLS(), nil),
+		CommonTlsContext:         validating(commonTLS(), names),
 	}))
 }
 

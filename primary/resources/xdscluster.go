@@ -28,21 +28,56 @@ type ClusterView struct {
 	MTLS    bool // the proxy speaks the mesh's mTLS
 }
 
-// Distant reports whether a cluster of another network exports svc. It does not
-// ask for endpoints: the xds cluster must not change whenever the last one goes.
+// Distant reports whether a cluster of another network exports svc to the local
+// one. It does not ask for endpoints: the xds cluster must not change whenever
+// the last one goes.
 func Distant(s *federation.Snapshot, svc *federation.Service, network federation.NetworkName) bool {
 	return slices.ContainsFunc(svc.Exports, func(e federation.Export) bool {
 		c := s.Cluster(e.Cluster)
-		return c != nil && c.Network != network
+		return !e.Hidden && c != nil && c.Network != network
 	})
 }
 
-// NewCluster returns the xds cluster of an outbound port of svc. With key.Pod
-// it is that of one pod, whose identity is then the only one expected.
-func NewCluster(svc *federation.Service, port federation.Port, pod string, view ClusterView) (*Resource, error) {
-	name := OutboundKey{Service: svc.Key, Port: port.Number, Pod: pod}.String()
-	c := edsCluster(name)
+// NewCluster returns the xds cluster of an outbound port of svc.
+func NewCluster(svc *federation.Service, port federation.Port, view ClusterView) (*Resource, error) {
+	name := OutboundKey{Service: svc.Key, Port: port.Number}.String()
+	c := outboundCluster(name, name, svc, port, view.Distant)
 	c.UpstreamBindConfig = bindConfig(markOption(api.MarkOutbound), userTimeoutOption())
+	if err := addSockets(c, view.MTLS, svc.Accounts, func() (string, error) {
+		return eastwest.SNI(svc.Key.Namespace, svc.Key.Name, port.Number)
+	}); err != nil {
+		return nil, err
+	}
+	return seal(Cluster, name, c)
+}
+
+// NewPodCluster returns the xds cluster of one pod of a headless service, whose
+// identity is the only one that may answer. Behind gateways it has a server name
+// of its own.
+func NewPodCluster(svc *federation.Service, port federation.Port, p PodPort, mtls bool) (*Resource, error) {
+	name, e := p.Key(svc).String(), p.Endpoint
+	c := outboundCluster(name, name, svc, port, p.Distant)
+	c.UpstreamBindConfig = bindConfig(markOption(api.MarkOutbound), userTimeoutOption())
+	var ids []trust.ID
+	if !e.Account.IsZero() {
+		ids = []trust.ID{e.Account}
+	}
+	if err := addSockets(c, mtls, ids, func() (string, error) {
+		if p.Distant {
+			return eastwest.PodSNI(svc.Key.Namespace, svc.Key.Name, port.Number, e.Pod, string(e.Cluster))
+		}
+		return eastwest.SNI(svc.Key.Namespace, svc.Key.Name, port.Number)
+	}); err != nil {
+		return nil, err
+	}
+	return seal(Cluster, name, c)
+}
+
+// outboundCluster is what the xds clusters to services have in common; the
+// caller adds transport sockets and socket options.
+func outboundCluster(name, assignment string, svc *federation.Service, port federation.Port, distant bool) *clusterv3.Cluster {
+	c := edsCluster(name)
+	c.EdsClusterConfig.ServiceName = assignment
 	c.CommonLbConfig.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
 		LocalityWeightedLbConfig: new(clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig),
 	}
@@ -50,36 +85,26 @@ func NewCluster(svc *federation.Service, port federation.Port, pod string, view 
 		c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
 	}
 	c.CircuitBreakers = unlimited()
-	c.TypedExtensionProtocolOptions = outboundProtocols(port.Protocol, view.Distant)
+	c.TypedExtensionProtocolOptions = outboundProtocols(port.Protocol, distant)
 	c.Metadata = describe(svc.Key, port.Number)
-	if view.MTLS {
-		if err := addMTLS(c, svc, port.Number, identities(svc, pod)); err != nil {
-			return nil, err
+	return c
+}
+
+// addSockets adds the transport sockets: that for endpoints that speak mTLS,
+// where the proxy does too and somebody's identity is known (an empty list would
+// let anybody answer), and plaintext.
+func addSockets(c *clusterv3.Cluster, mtls bool, ids []trust.ID, sni func() (string, error)) error {
+	if mtls && len(ids) > 0 {
+		if err := addMTLS(c, ids, sni); err != nil {
+			return err
 		}
 	}
 	c.TransportSocketMatches = append(c.TransportSocketMatches, plaintextMatch())
-	return seal(Cluster, name, c)
-}
-
-// identities returns who may answer: all accounts of the service, or that of
-// the one pod.
-func identities(svc *federation.Service, pod string) []trust.ID {
-	if pod == "" {
-		return svc.Accounts
-	}
-	if e := endpointOf(svc, pod); e != nil && !e.Account.IsZero() {
-		return []trust.ID{e.Account}
-	}
 	return nil
 }
 
-// addMTLS adds the transport socket for endpoints that speak mTLS. Where no
-// identity is known there is none: an empty list would let anybody answer.
-func addMTLS(c *clusterv3.Cluster, svc *federation.Service, port uint16, ids []trust.ID) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	sni, err := eastwest.SNI(svc.Key.Namespace, svc.Key.Name, port, "", "")
+func addMTLS(c *clusterv3.Cluster, ids []trust.ID, serverName func() (string, error)) error {
+	sni, err := serverName()
 	if err != nil {
 		return fmt.Errorf("%w: xds cluster %s: %w", ErrInvalid, c.Name, err)
 	}
