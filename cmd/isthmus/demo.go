@@ -97,7 +97,7 @@ func demoOptions(lab *lab, p *progress, f demoFlags) demo.Options {
 		Export: func(ctx context.Context, c *cluster.Cluster, service string) error {
 			ctx, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
-			_, err := exportOne(ctx, c, demo.Namespace, service, true)
+			_, err := (&exportTerms{}).do(ctx, c, demo.Namespace, service, true)
 			return err
 		},
 		Progress: func(step, detail string, took time.Duration) {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,6 +58,37 @@ func (e *env) complete(_ *cobra.Command, args []string, _ string) ([]string, cob
 		}
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completePatience is how long a completion may ask a cluster.
+const completePatience = 2 * time.Second
+
+// completeClusters offers the names of the clusters that contexts, or the current one, know, in
+// a list separated by commas.
+func (e *env) completeClusters(ctx context.Context, contexts []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(contexts) == 0 {
+		contexts = []string{""}
+	}
+	clusters, err := e.open(contexts)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	ctx, cancel := context.WithTimeout(ctx, completePatience)
+	defer cancel()
+	given := typed[:strings.LastIndex(typed, ",")+1]
+	var out []string
+	for _, c := range clusters {
+		names, err := knownClusters(ctx, c)
+		if err != nil {
+			continue // offers less
+		}
+		for _, n := range names {
+			if !slices.Contains(strings.Split(given, ","), n) && !slices.Contains(out, given+n) {
+				out = append(out, given+n)
+			}
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
 func joinWords(words []string) string { return strings.Join(words, " ") }

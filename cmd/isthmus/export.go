@@ -2,20 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 )
 
@@ -30,6 +29,10 @@ type exportReport struct {
 	// Addresses are those of the clusterset's name in this cluster; known only with --wait.
 	Addresses []string `json:"addresses,omitempty"`
 	Message   string   `json:"message,omitempty"`
+	// What the export's annotations say; empty for what is usual.
+	To        []string `json:"to,omitempty"`
+	LocalName string   `json:"localName,omitempty"`
+	Entry     string   `json:"entry,omitempty"`
 }
 
 // exportFlags are the flags of export and unexport.
@@ -50,18 +53,31 @@ func (f *exportFlags) add(cmd *cobra.Command, e *env) {
 
 func newExportCommand(e *env) *cobra.Command {
 	var f exportFlags
+	var terms exportTerms
 	cmd := &cobra.Command{
 		Use:   "export NAMESPACE/NAME",
 		Short: "Export a service to the clusterset",
-		Long:  "Write a ServiceExport: every linked cluster that has the namespace then reaches the service as NAME.NAMESPACE.svc.clusterset.local.",
+		Long: `Write a ServiceExport: every linked cluster that has the namespace then reaches the service as NAME.NAMESPACE.svc.clusterset.local.
+
+--to names the clusters that may import it, by their names in the clusterset, not their contexts: nobody else sees it,
+and the sidecars of its pods refuse callers from elsewhere. --entry refuse shuts out pods without a sidecar in other
+networks, and --local-name failover lets callers of the cluster.local name move to other clusters when no own pod is ready.
+A second export without a flag leaves as it is what that flag says; '--to *', --entry allow and --local-name local take it back.`,
 		Example: `  isthmus export shop/checkout --context west --wait
-  isthmus export shop/checkout --context east,west -o json`,
+  isthmus export shop/checkout --context east,west -o json
+  isthmus export shop/ledger --context west --to east,north --entry refuse
+  isthmus export shop/ledger --context west --to '*'
+  isthmus export shop/cart --context east,west --local-name failover`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runExport(cmd.Context(), e, f, args[0], exportOne)
+			if err := terms.read(cmd); err != nil {
+				return withHint(err, cmd.CommandPath()+" --help")
+			}
+			return runExport(cmd.Context(), e, f, args[0], &terms)
 		},
 	}
 	f.add(cmd, e)
+	terms.add(cmd, e, &f.contexts)
 	return cmd
 }
 
@@ -73,16 +89,20 @@ func newUnexportCommand(e *env) *cobra.Command {
 		Example: "  isthmus unexport shop/checkout --context west --wait",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runExport(cmd.Context(), e, f, args[0], unexportOne)
+			return runExport(cmd.Context(), e, f, args[0], unexporter{})
 		},
 	}
 	f.add(cmd, e)
 	return cmd
 }
 
-type exportAction func(ctx context.Context, c *cluster.Cluster, namespace, name string, wait bool) (exportReport, error)
+// exportAction is what export or unexport does in one cluster; check comes first, in all of them.
+type exportAction interface {
+	check(ctx context.Context, c *cluster.Cluster) error
+	do(ctx context.Context, c *cluster.Cluster, namespace, name string, wait bool) (exportReport, error)
+}
 
-func runExport(ctx context.Context, e *env, f exportFlags, service string, do exportAction) error {
+func runExport(ctx context.Context, e *env, f exportFlags, service string, action exportAction) error {
 	namespace, name, err := parseService(service)
 	if err != nil {
 		return err
@@ -96,9 +116,14 @@ func runExport(ctx context.Context, e *env, f exportFlags, service string, do ex
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
+	for _, c := range clusters {
+		if err := action.check(ctx, c); err != nil {
+			return err
+		}
+	}
 	var reports []exportReport
 	for _, c := range clusters {
-		report, err := do(ctx, c, namespace, name, f.wait)
+		report, err := action.do(ctx, c, namespace, name, f.wait)
 		if err != nil {
 			return err
 		}
@@ -121,7 +146,7 @@ func newExport(namespace, name string) *unstructured.Unstructured {
 	return obj
 }
 
-func exportOne(ctx context.Context, c *cluster.Cluster, namespace, name string, wait bool) (exportReport, error) {
+func (t *exportTerms) do(ctx context.Context, c *cluster.Cluster, namespace, name string, wait bool) (exportReport, error) {
 	report := exportReport{Context: c.Context, Namespace: namespace, Name: name, Hostname: clustersetName(namespace, name), Message: "exported already"}
 	if _, err := c.Kube.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
 		return report, withHint(fmt.Errorf("export %s/%s: context %s has no such Service", namespace, name, c.Context),
@@ -129,18 +154,11 @@ func exportOne(ctx context.Context, c *cluster.Cluster, namespace, name string, 
 	} else if err != nil {
 		return report, fmt.Errorf("export %s/%s: %w", namespace, name, err)
 	}
-	obj := newExport(namespace, name)
-	_, err := c.Resource(obj).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		report.Changed, report.Message = true, "exported"
-		_, err = c.Resource(obj).Create(ctx, obj, metav1.CreateOptions{FieldManager: cluster.FieldOwner})
-		if apierrors.IsNotFound(err) {
-			return report, withHint(fmt.Errorf("context %s does not know ServiceExport", c.Context), "isthmus install "+c.Context)
-		}
-	}
+	obj, err := t.write(ctx, c, namespace, name, &report)
 	if err != nil {
-		return report, fmt.Errorf("export %s/%s in %s: %w", namespace, name, c.Context, err)
+		return report, err
 	}
+	report.tell(obj)
 	if !wait {
 		return report, nil
 	}
@@ -149,63 +167,53 @@ func exportOne(ctx context.Context, c *cluster.Cluster, namespace, name string, 
 	return report, err
 }
 
-// waitExported waits until the export is valid and this cluster has imported it.
-func waitExported(ctx context.Context, c *cluster.Cluster, obj *unstructured.Unstructured, report *exportReport) error {
-	var refused error
-	err := cluster.Until(ctx, "export "+obj.GetName()+" in "+c.Context, func(ctx context.Context) (string, error) {
-		found, err := c.Resource(obj).Get(ctx, obj.GetName(), metav1.GetOptions{})
-		if err != nil {
-			return "", err
-		}
-		var export mcsv1beta1.ServiceExport
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(found.Object, &export); err != nil {
-			return "", err
-		}
-		if cond := meta.FindStatusCondition(export.Status.Conditions, string(mcsv1beta1.ServiceExportConditionValid)); cond != nil && cond.Status == metav1.ConditionFalse {
-			refused = fmt.Errorf("export %s/%s is refused: %s: %s", obj.GetNamespace(), obj.GetName(), cond.Reason, cond.Message)
-			return "", nil
-		}
-		cond := meta.FindStatusCondition(export.Status.Conditions, string(mcsv1beta1.ServiceExportConditionReady))
-		switch {
-		case cond == nil:
-			return "the control plane has not taken it up yet", nil
-		case cond.Status != metav1.ConditionTrue:
-			return "it is not ready: " + cond.Reason + " " + cond.Message, nil
-		}
-		return missingImport(ctx, c, obj.GetNamespace(), obj.GetName(), report)
-	})
-	if err = errors.Join(refused, err); err != nil {
-		return withHint(err, "isthmus status; kubectl --context "+c.Context+" -n "+api.SystemNamespace+" logs deploy/"+api.ControlPlaneName)
-	}
-	report.Message += ", ready"
-	if len(report.Addresses) > 0 {
-		report.Message += " at " + strings.Join(report.Addresses, ", ")
-	}
-	return nil
-}
-
-// missingImport says what an import in c lacks to be called, and notes its addresses.
-func missingImport(ctx context.Context, c *cluster.Cluster, namespace, name string, report *exportReport) (string, error) {
-	obj := &unstructured.Unstructured{}
-	obj.SetGroupVersionKind(mcsv1beta1.SchemeGroupVersion.WithKind("ServiceImport"))
-	obj.SetNamespace(namespace)
+// write makes the export as the flags ask, or changes the one that is there.
+func (t *exportTerms) write(ctx context.Context, c *cluster.Cluster, namespace, name string, report *exportReport) (*unstructured.Unstructured, error) {
+	obj := newExport(namespace, name)
 	found, err := c.Resource(obj).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return "no ServiceImport yet", nil
+	switch {
+	case apierrors.IsNotFound(err):
+		report.Changed, report.Message = true, "exported"
+		t.on(obj)
+		found, err = c.Resource(obj).Create(ctx, obj, metav1.CreateOptions{FieldManager: cluster.FieldOwner})
+		if apierrors.IsNotFound(err) {
+			return nil, withHint(fmt.Errorf("context %s does not know ServiceExport", c.Context), "isthmus install "+c.Context)
+		}
+	case err == nil && t.differs(found):
+		report.Changed, report.Message = true, "changed"
+		patch, perr := t.patch()
+		if perr != nil {
+			return nil, fmt.Errorf("export %s/%s: %w", namespace, name, perr)
+		}
+		found, err = c.Resource(obj).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: cluster.FieldOwner})
 	}
 	if err != nil {
-		return "", err
+		return nil, fmt.Errorf("export %s/%s in %s: %w", namespace, name, c.Context, err)
 	}
-	kind, _, _ := unstructured.NestedString(found.Object, "spec", "type")
-	ips, _, _ := unstructured.NestedStringSlice(found.Object, "spec", "ips")
-	if kind != string(mcsv1beta1.Headless) && len(ips) == 0 {
-		return "its ServiceImport has no address yet", nil
-	}
-	report.Addresses = ips
-	return "", nil
+	return found, nil
 }
 
-func unexportOne(ctx context.Context, c *cluster.Cluster, namespace, name string, wait bool) (exportReport, error) {
+// tell says what the export's annotations restrict.
+func (r *exportReport) tell(obj *unstructured.Unstructured) {
+	have := obj.GetAnnotations()
+	r.To, r.LocalName, r.Entry = meshstatus.SplitNames(have[api.AnnotationExportTo]), have[api.AnnotationLocalName], have[api.AnnotationEntry]
+	if len(r.To) > 0 {
+		r.Message += ", to " + strings.Join(r.To, ", ")
+	}
+	if r.LocalName != "" {
+		r.Message += ", local name: " + r.LocalName
+	}
+	if r.Entry != "" {
+		r.Message += ", entry gateways: " + r.Entry
+	}
+}
+
+// unexporter deletes exports.
+type unexporter struct{}
+
+func (unexporter) check(context.Context, *cluster.Cluster) error { return nil }
+
+func (unexporter) do(ctx context.Context, c *cluster.Cluster, namespace, name string, wait bool) (exportReport, error) {
 	report := exportReport{Context: c.Context, Namespace: namespace, Name: name, Hostname: clustersetName(namespace, name), Message: "was not exported"}
 	obj := newExport(namespace, name)
 	err := c.Resource(obj).Delete(ctx, name, metav1.DeleteOptions{})

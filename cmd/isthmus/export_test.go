@@ -29,10 +29,7 @@ func isthmus(t *testing.T, kubeconfig string, args ...string) (code int, stdout,
 // On a real API server: each command does it once, says so, and may be run again.
 func TestExportAndUnexport(t *testing.T) {
 	env := testenv.Start(t)
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(kubeconfig, env.Kubeconfig, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	kubeconfig := writeKubeconfig(t, env)
 	ns := env.Namespace(t)
 	service := ns + "/checkout"
 	steps := []struct {
@@ -73,6 +70,15 @@ func TestExportAndUnexport(t *testing.T) {
 	if len(report.Services) != 1 || report.Services[0].Hostname != want || !report.Services[0].Changed {
 		t.Errorf("report %+v", report)
 	}
+}
+
+func writeKubeconfig(t *testing.T, env *testenv.Env) string {
+	t.Helper()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, env.Kubeconfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return kubeconfig
 }
 
 func createService(t *testing.T, env *testenv.Env, ns, name string) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,6 +47,31 @@ func (out *Cluster) readLinks(ctx context.Context, c *cluster.Cluster) error {
 	return nil
 }
 
+// LinkedClusters returns the names of the clusters that c is to read.
+func LinkedClusters(ctx context.Context, c *cluster.Cluster) ([]string, error) {
+	links, err := list[v1alpha1.ClusterLink](ctx, c, v1alpha1.GroupVersion.WithResource("clusterlinks"), api.SystemNamespace)
+	if err != nil {
+		return nil, fmt.Errorf("list links in %s: %w", c.Context, err)
+	}
+	var names []string
+	for _, l := range links {
+		names = append(names, l.Spec.Cluster)
+	}
+	return names, nil
+}
+
+// SplitNames reads the value of api.AnnotationExportTo, sorted, each name once; nil where there is none.
+func SplitNames(value string) []string {
+	var out []string
+	for _, name := range strings.Split(value, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 func (out *Cluster) readExports(ctx context.Context, c *cluster.Cluster) error {
 	exports, err := list[mcsv1beta1.ServiceExport](ctx, c, mcsv1beta1.SchemeGroupVersion.WithResource("serviceexports"), metav1.NamespaceAll)
 	if err != nil {
@@ -60,6 +86,7 @@ func (out *Cluster) readExports(ctx context.Context, c *cluster.Cluster) error {
 // ExportOf reads an export's conditions.
 func ExportOf(e mcsv1beta1.ServiceExport) Export {
 	x := Export{Namespace: e.Namespace, Name: e.Name, Since: e.CreationTimestamp.UTC()}
+	x.To, x.LocalName, x.Entry = SplitNames(e.Annotations[api.AnnotationExportTo]), e.Annotations[api.AnnotationLocalName], e.Annotations[api.AnnotationEntry]
 	read := func(kind mcsv1beta1.ServiceExportConditionType, good metav1.ConditionStatus) string {
 		cond := meta.FindStatusCondition(e.Status.Conditions, string(kind))
 		if cond == nil {

@@ -66,6 +66,10 @@ type Export struct {
 	Conflict  string    `json:"conflict,omitempty"`
 	Message   string    `json:"message,omitempty"` // of the first condition that is not well
 	Since     time.Time `json:"since,omitzero"`
+	// What its annotations say, as they are; empty for what is usual.
+	To        []string `json:"to,omitempty"` // clusters that may import it, sorted
+	LocalName string   `json:"localName,omitempty"`
+	Entry     string   `json:"entry,omitempty"`
 }
 
 // Import is a ServiceImport.
