@@ -12,7 +12,7 @@ import (
 // checkpoint is what a slice of export remembers beside the addresses in it,
 // which are those of reachable.
 func checkpoint(s *federation.Snapshot, svc *federation.Service, export *federation.Export, reachable []federation.Endpoint) federation.Checkpoint {
-	out := federation.Checkpoint{ExportedSince: export.Since, Headless: svc.Headless, Ports: slices.Clone(export.Ports), Declared: export.Declared}
+	out := federation.Checkpoint{ExportedSince: export.Since, Headless: svc.Headless, Ports: slices.Clone(export.Ports), Declared: export.Declared, NoEntry: export.NoEntry}
 	if c := s.Cluster(export.Cluster); c != nil {
 		out.Network = c.Network
 		for _, g := range c.Gateways {

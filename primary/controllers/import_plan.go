@@ -43,38 +43,72 @@ type importPlan struct {
 	Keep map[federation.ClusterName]bool
 	// Delete says that the import goes, and all that belongs to it.
 	Delete bool
+	// Stranger says that somebody else wrote the import, which nobody exports.
+	Stranger bool
+	// Notes are what users of the import should know while it is ready.
+	Notes []string
 }
 
-// planImport decides what import key is to look like in cluster local. A cluster
-// that is not read keeps its slices; an import is deleted only when every
-// cluster that may export it has been asked.
-func planImport(s *federation.Snapshot, local federation.ClusterName, key objectKey, have importState) importPlan {
+// planImport decides what import key is to look like in cluster local, which has
+// these numbers for it. A cluster that is not read keeps its slices; an import is
+// deleted only when every cluster that may export it has been asked.
+func planImport(s *federation.Snapshot, local federation.ClusterName, key objectKey, have importState, nums given) importPlan {
 	if own := s.Cluster(local); own == nil || !own.Read || !have.NamespaceActive {
 		return importPlan{}
 	}
-	svc := s.Service(federation.ServiceKey{Namespace: key.Namespace, Name: key.Name})
+	svc := importable(s, key)
 	if svc == nil {
 		return planRemoval(s, have)
 	}
 	plan := importPlan{
 		Import:  wantImport(svc, key),
 		Derived: wantDerived(svc, key, have.Import),
-		Keep:    map[federation.ClusterName]bool{},
+		Keep:    unasked(s),
+		Notes:   nums.Short,
 	}
-	for _, c := range s.Clusters() {
-		if !c.Read && !c.Lost {
-			plan.Keep[c.Name] = true
-		}
-	}
+	b := sliceBuilder{s: s, local: local, svc: svc, nums: nums}
 	for i := range svc.Exports {
 		export := &svc.Exports[i]
-		if export.Checkpoint || plan.Keep[export.Cluster] {
+		switch {
+		case export.Hidden:
+		case export.Checkpoint || plan.Keep[export.Cluster]:
 			plan.Keep[export.Cluster] = true
-			continue
+			if kept := b.refreshed(export, have.Slices); len(kept) > 0 {
+				plan.Slices = append(plan.Slices, kept...)
+				delete(plan.Keep, export.Cluster)
+			}
+		default:
+			plan.Slices = append(plan.Slices, b.slices(export)...)
 		}
-		plan.Slices = append(plan.Slices, wantSlices(s, local, svc, export, plan.Derived)...)
+	}
+	if b.waitsForEntry() {
+		plan.Notes = append(slices.Clone(plan.Notes), "pods without a sidecar cannot reach other networks until an entry gateway is ready")
 	}
 	return plan
+}
+
+// unasked returns the clusters of which nobody knows better than what is written.
+func unasked(s *federation.Snapshot) map[federation.ClusterName]bool {
+	out := map[federation.ClusterName]bool{}
+	for _, c := range s.Clusters() {
+		if !c.Read && !c.Lost {
+			out[c.Name] = true
+		}
+	}
+	return out
+}
+
+// importable returns the service of import key, or nil where nobody exports it
+// to this cluster. One whose exporters are all lost is still exported.
+func importable(s *federation.Snapshot, key objectKey) *federation.Service {
+	svc := s.Service(federation.ServiceKey{Namespace: key.Namespace, Name: key.Name})
+	if svc == nil || len(svc.Exports) == 0 {
+		return svc
+	}
+	if slices.ContainsFunc(svc.Exports, func(e federation.Export) bool { return !e.Hidden }) || len(declared(svc).Ports) > 0 {
+		return svc
+	}
+	return nil
 }
 
 // planRemoval is for an import that nobody exports as far as is known.
@@ -218,52 +252,6 @@ func portName(d *federation.Declared, p federation.DeclaredPort) string {
 	return p.Name
 }
 
-// wantSlices returns the slices of one exporting cluster: one, or several where
-// its pods differ in their port numbers or are more than a slice holds. On
-// another network a slice holds no address; it is the checkpoint alone.
-func wantSlices(s *federation.Snapshot, local federation.ClusterName, svc *federation.Service, export *federation.Export, derived *corev1.Service) []*discoveryv1.EndpointSlice {
-	here := s.Cluster(local).Network
-	var reachable []federation.Endpoint
-	for _, e := range svc.Endpoints {
-		if e.Cluster == export.Cluster && e.Network == here {
-			reachable = append(reachable, e)
-		}
-	}
-	text, err := checkpoint(s, svc, export, reachable).Encode()
-	if err != nil {
-		text = "" // too much for an annotation: the slice is still good for its addresses
-	}
-	var out []*discoveryv1.EndpointSlice
-	for _, group := range groupEndpoints(reachable) {
-		slice := &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: svc.Key.Namespace,
-				Name:      sliceName(svc.Key, export.Cluster, len(out)),
-				Labels: map[string]string{
-					labelServiceName:             svc.Key.Name,
-					labelSourceCluster:           string(export.Cluster),
-					discoveryv1.LabelManagedBy:   api.ManagedBy,
-					discoveryv1.LabelServiceName: derivedName(objectKey{Namespace: svc.Key.Namespace, Name: svc.Key.Name}),
-				},
-			},
-			AddressType: addressType(group),
-			Endpoints:   []discoveryv1.Endpoint{},
-			Ports:       slicePorts(svc, group),
-		}
-		if text != "" {
-			slice.Annotations = map[string]string{api.AnnotationCheckpoint: text}
-		}
-		if svc.Headless {
-			slice.Labels[corev1.IsHeadlessService] = ""
-		}
-		for i := range group {
-			slice.Endpoints = append(slice.Endpoints, sliceEndpoint(&group[i]))
-		}
-		out = append(out, slice)
-	}
-	return out
-}
-
 func sliceName(key federation.ServiceKey, cluster federation.ClusterName, i int) string {
 	name := derivedName(objectKey{Namespace: key.Namespace, Name: key.Name}) + "-" + string(cluster)
 	if i > 0 {
@@ -348,6 +336,7 @@ func sameSlice(have, want *discoveryv1.EndpointSlice) bool {
 	}
 	return have.AddressType == want.AddressType &&
 		have.Annotations[api.AnnotationCheckpoint] == want.Annotations[api.AnnotationCheckpoint] &&
+		have.Annotations[api.AnnotationEntryPorts] == want.Annotations[api.AnnotationEntryPorts] &&
 		equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) &&
 		equality.Semantic.DeepEqual(have.Ports, want.Ports)
 }

@@ -197,7 +197,7 @@ func TestPlanImport(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := print(planImport(test.snapshot, "east", reviewsKey, test.have)); got != test.want {
+			if got := print(planImport(test.snapshot, "east", reviewsKey, test.have, given{})); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
@@ -211,7 +211,7 @@ func TestCheckpoint(t *testing.T) {
 		reviews([]federation.Export{export("near"), export("west")},
 			endpoint(t, "near", "net1", "10.2.0.1", false), endpoint(t, "near", "net1", "10.2.0.2", true),
 			endpoint(t, "west", "net2", "10.9.0.1", true), endpoint(t, "west", "net2", "10.9.0.2", true), endpoint(t, "west", "net2", "10.9.0.3", false)))
-	plan := planImport(s, "east", reviewsKey, importState{NamespaceActive: true})
+	plan := planImport(s, "east", reviewsKey, importState{NamespaceActive: true}, given{})
 	if len(plan.Slices) != 2 {
 		t.Fatal(print(plan))
 	}
@@ -246,7 +246,7 @@ func TestSliceGroups(t *testing.T) {
 		endpoints = append(endpoints, e)
 	}
 	s := snapshot([]*federation.Cluster{cluster("east", "net1")}, reviews([]federation.Export{export("east")}, endpoints...))
-	plan := planImport(s, "east", reviewsKey, importState{NamespaceActive: true})
+	plan := planImport(s, "east", reviewsKey, importState{NamespaceActive: true}, given{})
 	var sizes []int
 	names := map[string]bool{}
 	for _, s := range plan.Slices {
@@ -269,7 +269,7 @@ func TestPlanDeclared(t *testing.T) {
 		SessionAffinity: "ClientIP", AffinitySeconds: 10, InternalTrafficPolicy: "Local", TrafficDistribution: "PreferClose",
 		Labels: map[string]string{"a": "1", api.LabelManagedBy: "other"}, Annotations: map[string]string{"b": "2"},
 	}
-	plan := planImport(snapshot([]*federation.Cluster{cluster("east", "net1")}, svc), "east", reviewsKey, importState{NamespaceActive: true})
+	plan := planImport(snapshot([]*federation.Cluster{cluster("east", "net1")}, svc), "east", reviewsKey, importState{NamespaceActive: true}, given{})
 	spec := plan.Import.Spec
 	if len(spec.Ports) != 3 || *spec.Ports[0].AppProtocol != "http" || spec.Ports[1].Protocol != corev1.ProtocolUDP ||
 		spec.SessionAffinity != "ClientIP" || *spec.SessionAffinityConfig.ClientIP.TimeoutSeconds != 10 || *spec.InternalTrafficPolicy != "Local" || *spec.TrafficDistribution != "PreferClose" {

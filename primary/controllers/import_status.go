@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -41,7 +42,7 @@ func wantImportStatus(imp *mcsv1beta1.ServiceImport, plan importPlan, had []disc
 	}
 	ready := metav1.Condition{
 		Type: string(mcsv1beta1.ServiceImportConditionReady), Status: metav1.ConditionTrue,
-		Reason: string(mcsv1beta1.ServiceImportReasonReady), ObservedGeneration: imp.Generation,
+		Reason: string(mcsv1beta1.ServiceImportReasonReady), ObservedGeneration: imp.Generation, Message: strings.Join(plan.Notes, "; "),
 	}
 	if plan.Derived == nil {
 		ready.Status, ready.Reason = metav1.ConditionFalse, string(mcsv1beta1.ServiceImportReasonPending)

@@ -28,9 +28,13 @@ type Imports struct {
 	log     *slog.Logger
 	loop    *loop
 
-	mu   sync.Mutex
-	snap *federation.Snapshot
+	mu      sync.Mutex
+	snap    *federation.Snapshot
+	numbers *numbers // of this term
 }
+
+// cleanInterval is how often the ledger is cleaned of what has rested enough.
+const cleanInterval = 5 * time.Minute
 
 // NewImports returns the controller of the imports of opts.Cluster.
 func NewImports(local *Local, opts ImportOptions) *Imports {
@@ -60,9 +64,30 @@ func (r *Imports) snapshot() *federation.Snapshot {
 	return r.snap
 }
 
+// term returns the numbers of this term.
+func (r *Imports) term() *numbers {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.numbers
+}
+
 // Run works until ctx ends; only the elected replica runs it. It starts once a
 // snapshot has been handed over.
 func (r *Imports) Run(ctx context.Context) error {
+	numbers, err := r.seed(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.numbers = numbers
+	r.mu.Unlock()
+	var cleaner sync.WaitGroup
+	defer cleaner.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cleaner.Go(func() {
+		numbers.clean(ctx, cleanInterval, func(err error) { r.log.Warn("clean what rests", "err", err) })
+	})
 	watched := map[client.Object]func(client.Object) []objectKey{
 		&mcsv1beta1.ServiceImport{}:  func(o client.Object) []objectKey { return []objectKey{client.ObjectKeyFromObject(o)} },
 		&corev1.Service{}:            byServiceName,
@@ -91,7 +116,7 @@ func byServiceName(o client.Object) []objectKey {
 	return nil
 }
 
-// ofNamespace returns what is exported under a namespace's name.
+// ofNamespace returns what is exported, or has numbers, under a namespace's name.
 func (r *Imports) ofNamespace(o client.Object) []objectKey {
 	var out []objectKey
 	for svc := range r.snapshot().Services() {
@@ -99,12 +124,17 @@ func (r *Imports) ofNamespace(o client.Object) []objectKey {
 			out = append(out, keyOf(svc))
 		}
 	}
+	for _, key := range r.term().imports() {
+		if key.Namespace == o.GetName() {
+			out = append(out, key)
+		}
+	}
 	return out
 }
 
-// all returns every import that is or should be.
+// all returns every import that is or should be, or of which something is left.
 func (r *Imports) all(ctx context.Context) ([]objectKey, error) {
-	out := changedServices(nil, r.snapshot())
+	out := append(changedServices(nil, r.snapshot()), r.term().imports()...)
 	var imports mcsv1beta1.ServiceImportList
 	var derived corev1.ServiceList
 	var endpoints discoveryv1.EndpointSliceList
@@ -130,7 +160,14 @@ func (r *Imports) reconcile(ctx context.Context, key objectKey) error {
 	if err != nil {
 		return fmt.Errorf("read import: %w", err)
 	}
-	plan := planImport(r.snapshot(), r.cluster, key, have)
+	snap := r.snapshot()
+	var nums given
+	if want, known := wantNumbers(snap, r.cluster, key, have); known {
+		if nums, err = r.term().settle(ctx, key, want, time.Now()); err != nil {
+			return err
+		}
+	}
+	plan := planImport(snap, r.cluster, key, have, nums)
 	switch {
 	case plan.Delete:
 		return r.remove(ctx, have)

@@ -1,0 +1,231 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
+)
+
+// How long numbers rest before another key gets them.
+const (
+	entryRest     = 25 * time.Hour   // connections through an entry gateway live 24 h at most (docs/xds.md)
+	syntheticRest = 10 * time.Minute // callers hold on to a name's address for a while
+)
+
+// podOf names a pod of a headless service in the cluster where it runs.
+type podOf struct {
+	Cluster federation.ClusterName
+	Pod     string
+}
+
+// wanted is what one import needs numbers for.
+type wanted struct {
+	Ports map[uint16]bool // the import's, that clusters of other networks expose
+	Pods  map[podOf]bool  // of other networks, of a headless import
+}
+
+// given are the numbers that one import has.
+type given struct {
+	Entry     map[uint16]uint16 // entry port of the import's port
+	Synthetic map[podOf]netip.Addr
+	Short     []string // why some are missing
+}
+
+// numbers gives out entry ports and synthetic addresses for one term of the
+// elected replica. What is given is kept in the slices that its user writes; what
+// was given up, in the ledger.
+type numbers struct {
+	ports     PortRange
+	addresses range4
+	ledger    ledger
+
+	mu        sync.Mutex
+	entry     *lot // import's port to entry port
+	synthetic *lot // cluster/pod to offset in addresses
+	changed   int  // counts what the ledger has to know
+	saved     int
+
+	writing sync.Mutex
+}
+
+// newNumbers returns numbers of which none is given.
+func newNumbers(ports PortRange, addresses range4, l ledger) *numbers {
+	n := &numbers{ports: ports, addresses: addresses, ledger: l}
+	n.entry = newLot(int(ports.First), int(ports.Last), entryRest)
+	if ports.First == 0 {
+		n.entry = newLot(1, 0, entryRest)
+	}
+	n.synthetic = newLot(1, addresses.last(), syntheticRest)
+	return n
+}
+
+// settle gives import key what it wants and takes back the rest of what it had,
+// which is in the ledger when settle returns without an error: only then may the
+// slices that held it change.
+func (n *numbers) settle(ctx context.Context, key objectKey, want wanted, now time.Time) (given, error) {
+	n.mu.Lock()
+	out := given{Entry: map[uint16]uint16{}, Synthetic: map[podOf]netip.Addr{}}
+	ports, pods := map[string]uint16{}, map[string]podOf{}
+	for p := range want.Ports {
+		ports[strconv.Itoa(int(p))] = p
+	}
+	for p := range want.Pods {
+		pods[string(p.Cluster)+"/"+p.Pod] = p
+	}
+	gave := n.entry.giveBack(key, func(suffix string) bool { _, ok := ports[suffix]; return ok }, now)
+	gave = n.synthetic.giveBack(key, func(suffix string) bool { _, ok := pods[suffix]; return ok }, now) || gave
+	if gave {
+		n.changed++
+	}
+	for _, suffix := range slices.Sorted(maps.Keys(ports)) {
+		number, err := n.entry.take(key, suffix, now)
+		if err != nil {
+			out.Short = append(out.Short, fmt.Sprintf("pods without a sidecar cannot reach other networks at port %s: of the entry ports %v; give a larger range (entry.ports)", suffix, err))
+			continue
+		}
+		out.Entry[ports[suffix]] = uint16(number)
+	}
+	missing := 0
+	var short error
+	for _, suffix := range slices.Sorted(maps.Keys(pods)) {
+		number, err := n.synthetic.take(key, suffix, now)
+		if err != nil {
+			missing++
+			short = err
+			continue
+		}
+		out.Synthetic[pods[suffix]] = n.addresses.at(number)
+	}
+	if missing > 0 {
+		out.Short = append(out.Short, fmt.Sprintf("%d pods of other networks have no address here: of the offsets in %s %v; give a larger range (syntheticRange)", missing, n.addresses.prefix, short))
+	}
+	n.mu.Unlock()
+	return out, n.save(ctx, now)
+}
+
+// imports returns the imports that hold numbers.
+func (n *numbers) imports() []objectKey {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := slices.AppendSeq(slices.Collect(maps.Keys(n.entry.of)), maps.Keys(n.synthetic.of))
+	return out
+}
+
+// save brings the ledger up to date, unless it is. One write serves all who wait
+// for it.
+func (n *numbers) save(ctx context.Context, now time.Time) error {
+	n.mu.Lock()
+	want := n.changed
+	n.mu.Unlock()
+	n.writing.Lock()
+	defer n.writing.Unlock()
+	n.mu.Lock()
+	if n.saved >= want {
+		n.mu.Unlock()
+		return nil
+	}
+	at := n.changed
+	n.entry.pool.Wake(now)
+	n.synthetic.pool.Wake(now)
+	r := retired{Entry: n.entry.pool.Resting(), Synthetic: n.synthetic.pool.Resting()}
+	n.mu.Unlock()
+	others, err := n.ledger.write(ctx, r)
+	if err != nil {
+		return fmt.Errorf("note entry ports and addresses that were given up: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.saved = at
+	n.rest(others, now)
+	return nil
+}
+
+// rest has rest what the ledger says, unless it is held. The caller holds mu.
+func (n *numbers) rest(r retired, now time.Time) {
+	for _, e := range r.Entry {
+		n.entry.pool.Rest(e, now)
+	}
+	for _, e := range r.Synthetic {
+		n.synthetic.pool.Rest(e, now)
+	}
+}
+
+// clean takes out of the ledger what has rested enough, now and then until ctx ends.
+func (n *numbers) clean(ctx context.Context, every time.Duration, report func(error)) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			n.mu.Lock()
+			woke := n.entry.pool.Wake(now)
+			if n.synthetic.pool.Wake(now) || woke {
+				n.changed++
+			}
+			n.mu.Unlock()
+			if err := n.save(ctx, now); err != nil && ctx.Err() == nil {
+				report(err)
+			}
+		}
+	}
+}
+
+// lot is a pool whose keys are an import and something of it.
+type lot struct {
+	pool *allot.Pool
+	of   map[objectKey]map[string]bool // what each import holds numbers for
+}
+
+func newLot(first, last int, rest time.Duration) *lot {
+	return &lot{allot.New(first, last, rest), map[objectKey]map[string]bool{}}
+}
+
+func (l *lot) take(key objectKey, suffix string, now time.Time) (int, error) {
+	number, err := l.pool.Take(key.String()+"/"+suffix, now)
+	if err == nil {
+		l.note(key, suffix)
+	}
+	return number, err
+}
+
+// hold is take for what was found to be given already.
+func (l *lot) hold(key objectKey, suffix string, number int) bool {
+	ok := l.pool.Hold(key.String()+"/"+suffix, number)
+	if ok {
+		l.note(key, suffix)
+	}
+	return ok
+}
+
+func (l *lot) note(key objectKey, suffix string) {
+	if l.of[key] == nil {
+		l.of[key] = map[string]bool{}
+	}
+	l.of[key][suffix] = true
+}
+
+// giveBack gives up what key holds and does not keep, and reports whether there
+// was anything.
+func (l *lot) giveBack(key objectKey, keep func(suffix string) bool, now time.Time) (gave bool) {
+	for suffix := range l.of[key] {
+		if keep(suffix) {
+			continue
+		}
+		gave = l.pool.Give(key.String()+"/"+suffix, now) || gave
+		delete(l.of[key], suffix)
+	}
+	if len(l.of[key]) == 0 {
+		delete(l.of, key)
+	}
+	return gave
+}
