@@ -133,7 +133,15 @@ func applyOne(ctx context.Context, client dynamic.Interface, obj *unstructured.U
 		}
 	})
 	if err != nil && last != nil {
-		return last
+		return hint(obj, last)
+	}
+	return err
+}
+
+// hint says what to do where the server is too old for a kind that can be left out.
+func hint(obj *unstructured.Unstructured, err error) error {
+	if obj.GetKind() == "ValidatingAdmissionPolicy" && apierrors.IsNotFound(err) {
+		return fmt.Errorf("%w: Kubernetes before 1.30 does not know it: install with imports.guard=false", err)
 	}
 	return err
 }

@@ -71,6 +71,12 @@ func TestApplyAndUninstall(t *testing.T) {
 	if _, err := kube.CoreV1().Namespaces().Get(t.Context(), install.Namespace, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("system namespace: %v", err)
 	}
+	for _, plural := range []string{"validatingadmissionpolicies", "validatingadmissionpolicybindings"} {
+		r := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: plural}
+		if _, err := dyn.Resource(r).Get(t.Context(), "isthmus-imports", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("%s left: %v", plural, err)
+		}
+	}
 	list, err := dyn.Resource(crds).List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(list.Items) != 1 || list.Items[0].GetName() != theirs.GetName() {
 		t.Errorf("definitions left: %d, %v", len(list.Items), err)

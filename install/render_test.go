@@ -97,19 +97,42 @@ func TestNoSecretsClusterWide(t *testing.T) {
 	}
 }
 
+// What is refused is refused with the value's name.
 func TestRenderRefuses(t *testing.T) {
-	for name, v := range map[string]install.Values{
-		"no cluster":      {},
-		"bad cluster":     {Cluster: "East_1"},
-		"misspelt value":  {Cluster: "east", Extra: map[string]any{"controlPlane": map[string]any{"replicaz": 2}}},
-		"unknown section": {Cluster: "east", Extra: map[string]any{"gatway": map[string]any{}}},
-		"wrong type":      {Cluster: "east", Extra: map[string]any{"gateway": map[string]any{"replicas": "two"}}},
-		"key alone":       {Cluster: "east", CA: &install.CA{Key: []byte("key")}},
+	section := func(name, key string, value any) install.Values {
+		return install.Values{Cluster: "east", Extra: map[string]any{name: map[string]any{key: value}}}
+	}
+	for name, c := range map[string]struct {
+		values install.Values
+		says   string
+	}{
+		"no cluster":         {install.Values{}, "cluster"},
+		"bad cluster":        {install.Values{Cluster: "East_1"}, "cluster"},
+		"misspelt value":     {section("controlPlane", "replicaz", 2), "replicaz"},
+		"unknown section":    {install.Values{Cluster: "east", Extra: map[string]any{"gatway": map[string]any{}}}, "gatway"},
+		"wrong type":         {section("gateway", "replicas", "two"), "replicas"},
+		"key alone":          {install.Values{Cluster: "east", CA: &install.CA{Key: []byte("key")}}, "ca.chain"},
+		"misspelt entry":     {section("entry", "port", "20000-29999"), "port"},
+		"no range":           {section("entry", "ports", "20000"), "entry.ports"},
+		"ports as a number":  {section("entry", "ports", 20000), "entry.ports"},
+		"range backwards":    {section("entry", "ports", "29999-20000"), "ascending order"},
+		"range too far":      {section("entry", "ports", "20000-70000"), "1024-65535"},
+		"range over ours":    {section("entry", "ports", "14000-16000"), "the proxy's own"},
+		"caller no range":    {section("entry", "from", []any{"10.0.0.1"}), "entry.from"},
+		"callers no list":    {section("entry", "from", "10.0.0.0/8"), "entry.from"},
+		"guard as text":      {section("imports", "guard", "yes"), "guard"},
+		"addresses IPv6":     {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "fd00::/64"}}, "syntheticRange"},
+		"addresses no range": {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.241.0.0"}}, "syntheticRange"},
+		"addresses too many": {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.0.0.0/4"}}, "syntheticRange"},
+		"no such address":    {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.256.0.0/16"}}, "syntheticRange"},
 	} {
-		if _, err := install.Render(v); err == nil {
+		switch _, err := install.Render(c.values); {
+		case err == nil:
 			t.Errorf("%s: accepted", name)
-		} else if strings.Contains(err.Error(), "\n\n") {
+		case strings.Contains(err.Error(), "\n\n"):
 			t.Errorf("%s: error of several paragraphs: %v", name, err)
+		case !strings.Contains(strings.ReplaceAll(err.Error(), "/", "."), c.says):
+			t.Errorf("%s: %v, which does not say %q", name, err, c.says)
 		}
 	}
 }
