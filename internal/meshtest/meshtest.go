@@ -3,30 +3,30 @@
 //
 //	cluster east network=blue region=eu local read gateways=192.0.2.1:15443
 //	cluster west network=green region=eu read gateways=192.0.2.7:15443,192.0.2.8:15443/silent
+//	cluster north network=red entries=10.3.0.2 inside=10.3.0.0/16,192.0.2.30/32 shutout=10.3.0.66
 //	service reviews.shop                      of the clusterset; reviews.shop@east is east's own
 //	  port 9080 http
 //	  vip east 10.96.0.7
-//	  export west 9080/http
+//	  export west 9080/http to=east,north hidden noentry
 //	  endpoint west 10.2.0.4 pod=reviews-1 account=reviews mtls 9080:9080
 //	  count west 9080 2
-//	workload east/shop/web-1 account=web mtls=strict 8080/http
+//	  entry east 9080 20001                   east's entry gateway serves 9080 at 20001
+//	  synthetic east west reviews-1 240.241.0.7   in east, it stands for west's pod
+//	service db.shop headless
+//	service near.shop@east failover samezone
+//	workload east/shop/web-1 account=web mtls=strict mtls:9090=disable 8080/http from:8080=east,west noentry:8080
 //
 // Empty lines and lines that begin with # say nothing.
 package meshtest
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/trust"
 )
 
 // Snapshot returns the snapshot of text.
@@ -101,33 +101,6 @@ type parser struct {
 	svc   *federation.Service
 }
 
-// words are a line's values by key, and those without key in order.
-type words struct {
-	plain []string
-	keyed map[string]string
-}
-
-func split(line string) words {
-	w := words{keyed: map[string]string{}}
-	for _, f := range strings.Fields(line)[1:] {
-		if k, v, ok := strings.Cut(f, "="); ok {
-			w.keyed[k] = v
-		} else {
-			w.plain = append(w.plain, f)
-		}
-	}
-	return w
-}
-
-func (w words) at(i int) string {
-	if i < len(w.plain) {
-		return w.plain[i]
-	}
-	return ""
-}
-
-func (w words) has(flag string) bool { return slices.Contains(w.plain, flag) }
-
 func (p *parser) line(line string) error {
 	w := split(line)
 	switch strings.Fields(line)[0] {
@@ -151,205 +124,18 @@ func (p *parser) line(line string) error {
 		return p.endpoint(w)
 	case "count":
 		return p.count(w)
+	case "entry":
+		return p.entry(w)
+	case "synthetic":
+		a, err := netip.ParseAddr(w.at(3))
+		p.svc.Synthetic = append(p.svc.Synthetic, federation.Synthetic{
+			In: federation.ClusterName(w.at(0)), Of: federation.ClusterName(w.at(1)), Pod: w.at(2), Addr: a,
+		})
+		return err
 	case "account":
 		id, err := Account(p.svc.Key.Namespace, w.at(0))
 		p.svc.Accounts = append(p.svc.Accounts, id)
 		return err
 	}
 	return fmt.Errorf("unknown kind of fact")
-}
-
-func (p *parser) cluster(w words) error {
-	priority, _ := strconv.Atoi(w.keyed["priority"])
-	c := &federation.Cluster{
-		Name:     federation.ClusterName(w.at(0)),
-		Network:  federation.NetworkName(w.keyed["network"]),
-		Locality: federation.Locality{Region: w.keyed["region"]},
-		Priority: priority,
-		Local:    w.has("local"), Read: w.has("read"), Reachable: !w.has("unreachable"), Lost: w.has("lost"),
-	}
-	for g := range strings.SplitSeq(w.keyed["gateways"], ",") {
-		if g == "" {
-			continue
-		}
-		addr, silent := strings.CutSuffix(g, "/silent")
-		a, err := netip.ParseAddrPort(addr)
-		if err != nil {
-			return err
-		}
-		c.Gateways = append(c.Gateways, federation.Gateway{Addr: a, Silent: silent})
-	}
-	slices.SortFunc(c.Gateways, func(a, b federation.Gateway) int { return a.Addr.Compare(b.Addr) })
-	p.parts.Clusters[c.Name] = c
-	return nil
-}
-
-func (p *parser) service(w words) error {
-	host, cluster, _ := strings.Cut(w.at(0), "@")
-	name, namespace, ok := strings.Cut(host, ".")
-	if !ok {
-		return fmt.Errorf("want NAME.NAMESPACE[@CLUSTER]")
-	}
-	p.svc = &federation.Service{
-		Key:      federation.ServiceKey{Cluster: federation.ClusterName(cluster), Namespace: namespace, Name: name},
-		Headless: w.has("headless"), SameZone: w.has("samezone"),
-	}
-	p.parts.Services[p.svc.Key] = p.svc
-	return nil
-}
-
-func (p *parser) export(w words) error {
-	e := federation.Export{Cluster: federation.ClusterName(w.at(0)), Checkpoint: w.has("checkpoint")}
-	for _, f := range w.plain[1:] {
-		if port, proto, ok := strings.Cut(f, "/"); ok {
-			n, err := number(port)
-			if err != nil {
-				return err
-			}
-			e.Ports = append(e.Ports, federation.Port{Number: n, Protocol: protocol(proto)})
-		}
-	}
-	p.svc.Exports = append(p.svc.Exports, e)
-	return nil
-}
-
-func (p *parser) endpoint(w words) error {
-	addr, err := netip.ParseAddr(w.at(1))
-	if err != nil {
-		return err
-	}
-	e := federation.Endpoint{
-		Cluster: federation.ClusterName(w.at(0)), Addr: addr, Pod: w.keyed["pod"],
-		Locality: federation.Locality{Zone: w.keyed["zone"]},
-	}
-	if c := p.parts.Clusters[e.Cluster]; c != nil {
-		e.Network, e.Locality.Region = c.Network, c.Locality.Region
-	}
-	if n, ok := w.keyed["network"]; ok {
-		e.Network = federation.NetworkName(n)
-	}
-	if a, ok := w.keyed["account"]; ok {
-		if e.Account, err = Account(p.svc.Key.Namespace, a); err != nil {
-			return err
-		}
-		p.svc.Accounts = append(p.svc.Accounts, e.Account)
-	}
-	if w.has("mtls") {
-		e.Tunnel = federation.TunnelMTLS
-	}
-	if w.has("terminating") {
-		e.Health = federation.Terminating
-	} else if w.has("notready") {
-		e.Health = federation.NotReady
-	}
-	for _, f := range w.plain[2:] {
-		if service, target, ok := strings.Cut(f, ":"); ok {
-			s, err1 := number(service)
-			t, err2 := number(target)
-			if err := cmp.Or(err1, err2); err != nil {
-				return err
-			}
-			e.Ports = append(e.Ports, federation.EndpointPort{Service: s, Target: t})
-		}
-	}
-	p.svc.Endpoints = append(p.svc.Endpoints, e)
-	return nil
-}
-
-func (p *parser) count(w words) error {
-	port, err1 := number(w.at(1))
-	ready, err2 := strconv.ParseUint(w.at(2), 10, 32)
-	c := federation.RemoteCount{Cluster: federation.ClusterName(w.at(0)), Port: port, Ready: uint32(ready)}
-	if cl := p.parts.Clusters[c.Cluster]; cl != nil {
-		c.Network = cl.Network
-	}
-	p.svc.Counts = append(p.svc.Counts, c)
-	return cmp.Or(err1, err2)
-}
-
-func (p *parser) workload(w words) error {
-	path := strings.Split(w.at(0), "/")
-	if len(path) != 3 {
-		return fmt.Errorf("want CLUSTER/NAMESPACE/POD")
-	}
-	load := &federation.Workload{
-		Key:  federation.WorkloadKey{Cluster: federation.ClusterName(path[0]), Namespace: path[1], Name: path[2]},
-		MTLS: mode(w.keyed["mtls"]),
-	}
-	if c := p.parts.Clusters[load.Key.Cluster]; c != nil {
-		load.Network, load.Locality = c.Network, c.Locality
-	}
-	load.Locality.Zone = w.keyed["zone"]
-	var err error
-	if load.Account, err = Account(path[1], w.keyed["account"]); err != nil {
-		return err
-	}
-	for _, f := range w.plain[1:] {
-		port, proto, _ := strings.Cut(f, "/")
-		n, err := number(port)
-		if err != nil {
-			return err
-		}
-		load.Inbound = append(load.Inbound, federation.InboundPort{Port: n, Protocol: protocol(proto)})
-	}
-	for k, v := range w.keyed {
-		if port, ok := strings.CutPrefix(k, "mtls:"); ok {
-			n, err := number(port)
-			if err != nil {
-				return err
-			}
-			load.PortMTLS = append(load.PortMTLS, federation.PortMode{Port: n, Mode: mode(v)})
-		}
-	}
-	slices.SortFunc(load.PortMTLS, func(a, b federation.PortMode) int { return cmp.Compare(a.Port, b.Port) })
-	p.parts.Workloads[load.Key] = load
-	return nil
-}
-
-// Account returns the identity of account in namespace of the default domain.
-func Account(namespace, account string) (trust.ID, error) {
-	return trust.ParseID("spiffe://" + api.DefaultTrustDomain + "/ns/" + namespace + "/sa/" + account)
-}
-
-func number(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return uint16(n), err
-}
-
-func protocol(s string) federation.Protocol {
-	switch s {
-	case "http":
-		return federation.ProtocolHTTP
-	case "http2":
-		return federation.ProtocolHTTP2
-	case "tcp":
-		return federation.ProtocolTCP
-	case "udp":
-		return federation.ProtocolUDP
-	}
-	return federation.ProtocolAuto
-}
-
-func mode(s string) federation.MTLSMode {
-	switch s {
-	case "strict":
-		return federation.MTLSStrict
-	case "disable":
-		return federation.MTLSDisable
-	}
-	return federation.MTLSPermissive
-}
-
-func sortService(s *federation.Service) {
-	slices.SortFunc(s.VIPs, func(a, b federation.VIP) int {
-		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), a.Addr.Compare(b.Addr))
-	})
-	slices.SortFunc(s.Ports, func(a, b federation.Port) int { return cmp.Compare(a.Number, b.Number) })
-	slices.SortFunc(s.Endpoints, func(a, b federation.Endpoint) int { return a.Compare(&b) })
-	slices.SortFunc(s.Counts, func(a, b federation.RemoteCount) int {
-		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Port, b.Port))
-	})
-	slices.SortFunc(s.Exports, func(a, b federation.Export) int { return cmp.Compare(a.Cluster, b.Cluster) })
-	slices.SortFunc(s.Accounts, trust.ID.Compare)
-	s.Accounts = slices.Compact(s.Accounts)
 }
