@@ -34,12 +34,16 @@ func TestWhatProxiesAreSent(t *testing.T) {
 			m.Close()
 		}
 		for _, cl := range s.Clusters() {
-			if len(cl.Gateways) == 0 {
-				continue
+			if len(cl.Gateways) > 0 {
+				m := member(c, s, cache.EastWest, federation.WorkloadKey{Cluster: cl.Name})
+				out["gateway/"+string(cl.Name)] = words(t, m.State())
+				m.Close()
 			}
-			m := member(c, s, cache.EastWest, federation.WorkloadKey{Cluster: cl.Name})
-			out["gateway/"+string(cl.Name)] = words(t, m.State())
-			m.Close()
+			if len(cl.Entries) > 0 {
+				m := member(c, s, cache.Entry, federation.WorkloadKey{Cluster: cl.Name})
+				out["entry/"+string(cl.Name)] = words(t, m.State())
+				m.Close()
+			}
 		}
 		return out
 	})

@@ -13,8 +13,11 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	setstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isthmus-mesh/isthmus/primary/cache"
 	"github.com/isthmus-mesh/isthmus/primary/resources"
@@ -37,7 +40,11 @@ func words(t *testing.T, state *cache.State) string {
 			}
 			switch m := m.(type) {
 			case *clusterv3.Cluster:
-				fmt.Fprintf(&b, "cds %s %s%s\n", name, m.GetType(), identities(t, m))
+				fmt.Fprintf(&b, "cds %s %s%s", name, m.GetType(), identities(t, m))
+				if eds := m.GetEdsClusterConfig().GetServiceName(); eds != "" && eds != name {
+					fmt.Fprintf(&b, " eds=%s", eds)
+				}
+				b.WriteByte('\n')
 			case *endpointv3.ClusterLoadAssignment:
 				assignment(&b, name, m)
 			case *listenerv3.Listener:
@@ -63,6 +70,18 @@ func identities(t *testing.T, c *clusterv3.Cluster) (out string) {
 		for _, san := range tls.CommonTlsContext.GetCombinedValidationContext().DefaultValidationContext.MatchTypedSubjectAltNames {
 			out += " expects=" + san.Matcher.GetExact()
 		}
+	}
+	return out
+}
+
+// callers says who may call, where not everybody may.
+func callers(t *testing.T, socket *anypb.Any) (out string) {
+	var tls tlsv3.DownstreamTlsContext
+	if err := socket.UnmarshalTo(&tls); err != nil {
+		t.Fatal(err)
+	}
+	for _, san := range tls.CommonTlsContext.GetCombinedValidationContext().GetDefaultValidationContext().GetMatchTypedSubjectAltNames() {
+		out += fmt.Sprintf(" caller=%s:%s", strings.ToLower(san.SanType.String()), san.Matcher.GetExact())
 	}
 	return out
 }
@@ -117,9 +136,12 @@ func chain(t *testing.T, b *strings.Builder, kind string, c *listenerv3.FilterCh
 		if len(m.ApplicationProtocols) > 0 {
 			fmt.Fprintf(b, " alpn=%s", strings.Join(m.ApplicationProtocols, ","))
 		}
+		for _, r := range m.SourcePrefixRanges {
+			fmt.Fprintf(b, " from=%s/%d", r.AddressPrefix, r.PrefixLen.Value)
+		}
 	}
 	if c.TransportSocket != nil {
-		b.WriteString(" terminates-mtls")
+		b.WriteString(" terminates-mtls" + callers(t, c.TransportSocket.GetTypedConfig()))
 	}
 	for _, f := range c.Filters {
 		m, err := f.GetTypedConfig().UnmarshalNew()
@@ -129,6 +151,15 @@ func chain(t *testing.T, b *strings.Builder, kind string, c *listenerv3.FilterCh
 		switch m := m.(type) {
 		case *tcpv3.TcpProxy:
 			fmt.Fprintf(b, " tcp -> %s", m.GetCluster())
+			if d := m.GetMaxDownstreamConnectionDuration(); d != nil {
+				fmt.Fprintf(b, " for=%v", d.AsDuration())
+			}
+		case *rbacfilterv3.RBAC:
+			p := m.Rules.Policies["callers"].Principals[0].GetNotId()
+			fmt.Fprintf(b, " refuses=%s", p.GetAuthenticated().GetPrincipalName().GetExact())
+		case *setstatev3.Config:
+			v := m.OnNewConnection[0]
+			fmt.Fprintf(b, " %s=%s", v.GetObjectKey(), v.GetFormatString().GetTextFormatSource().GetInlineString())
 		case *hcmv3.HttpConnectionManager:
 			if m.GetRds() != nil {
 				fmt.Fprintf(b, " http rds=%s", m.GetRds().RouteConfigName)

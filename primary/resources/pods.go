@@ -62,6 +62,9 @@ func Pods(s *federation.Snapshot, svc *federation.Service, port uint16, view Vie
 		if c := s.Cluster(e.Cluster); !ok || e.Pod == "" || hidden[e.Cluster] || c != nil && c.Lost {
 			continue
 		}
+		if !svc.Key.ClusterSet() && e.Cluster != svc.Key.Cluster {
+			continue // there for failover, which a chosen pod has none of
+		}
 		p := PodPort{Endpoint: e, Number: port, Addr: netip.AddrPortFrom(e.Addr, target)}
 		if e.Network != view.Network {
 			addr, ok := stand[place{e.Cluster, e.Pod}]
