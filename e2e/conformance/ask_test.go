@@ -90,21 +90,10 @@ func (f *fixture) slices(ctx context.Context, c *cluster) ([]discoveryv1.Endpoin
 func (f *fixture) podAddresses(c *cluster, n int) []string {
 	f.Helper()
 	var out []string
-	f.eventually(fmt.Sprintf("%s: %d ready pods", c.name, n), func(ctx context.Context) error {
-		out = nil
-		var list discoveryv1.EndpointSliceList
-		if err := c.List(ctx, &list, client.InNamespace(f.namespace), client.MatchingLabels{discoveryv1.LabelServiceName: helloName}); err != nil {
-			return err
-		}
-		for _, s := range list.Items {
-			for _, e := range s.Endpoints {
-				if e.Conditions.Ready != nil && *e.Conditions.Ready {
-					out = append(out, e.Addresses...)
-				}
-			}
-		}
-		if len(out) != n {
-			return fmt.Errorf("%d are", len(out))
+	f.before(starting, fmt.Sprintf("%s: %d ready pods", c.name, n), func(ctx context.Context) error {
+		list, err := f.serviceSlices(ctx, c)
+		if out = readyAddresses(list); err != nil || len(out) != n {
+			return fmt.Errorf("%d are (%v)", len(out), err)
 		}
 		return nil
 	})
@@ -114,10 +103,10 @@ func (f *fixture) podAddresses(c *cluster, n int) []string {
 
 // ask runs a shell line in the pod that asks, and returns what it printed.
 func (f *fixture) ask(ctx context.Context, c *cluster, line string) string {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	req := c.kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(f.namespace).Name("request").SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Command: []string{"sh", "-c", line}, Stdout: true, Stderr: true, TTY: true}, scheme.ParameterCodec)
+	req := c.kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(f.namespace).Name(f.from).SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Container: callerBox, Command: []string{"sh", "-c", line}, Stdout: true, Stderr: true, TTY: true}, scheme.ParameterCodec)
 	exec, err := remotecommand.NewSPDYExecutor(c.config, "POST", req.URL())
 	if err != nil {
 		return err.Error()

@@ -53,7 +53,7 @@ func good(f *fixture) {
 func sliceSpecs() []spec {
 	return []spec{
 		{Name: "every cluster has slices with the labels, unexport deletes them", Section: "5", run: sliceLabels, setUp: withPods(1)},
-		{Name: "a slice has the pods of one cluster and belongs to the import", Section: "5", run: sliceContents, setUp: withPods(2)},
+		{Name: "a slice has the pods of one cluster and belongs to the import", Networks: oneNetwork, Section: "5", run: sliceContents, setUp: withPods(2)},
 	}
 }
 

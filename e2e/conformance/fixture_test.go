@@ -19,10 +19,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
-// within is the time that upstream gives to most things.
-const within = 20 * time.Second
+// within is the time that upstream gives to most things, starting that to pods,
+// which may get a sidecar first.
+const (
+	within   = 20 * time.Second
+	starting = 60 * time.Second
+)
 
 // cluster is one of the two, reached by its API server alone.
 type cluster struct {
@@ -37,16 +43,23 @@ type cluster struct {
 type fixture struct {
 	*testing.T
 	clusters  []*cluster
+	separate  bool // the clusters are on networks of their own
 	namespace string
 	service   *corev1.Service
 	export    *mcsv1beta1.ServiceExport
 	workload  client.Object // Deployment or StatefulSet
 	exported  bool          // export it at the start
 	callers   bool          // run a pod that asks in each cluster
+	from      string        // name of that pod: plainCaller or meshedCaller
+	meshed    bool          // pods get a sidecar, but for plainCaller
+	later     bool          // the second cluster has no such namespace at first
 }
 
 func newFixture(t *testing.T, contexts []string) *fixture {
-	f := &fixture{T: t, namespace: fmt.Sprintf("mcs-%x", time.Now().UnixNano()), service: newService(), export: newExport(), exported: true}
+	f := &fixture{
+		T: t, namespace: fmt.Sprintf("mcs-%x", time.Now().UnixNano()), service: newService(), export: newExport(), exported: true,
+		separate: *networks == separateNetworks, meshed: *networks == separateNetworks, from: plainCaller,
+	}
 	types := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, mcsv1alpha1.Install, mcsv1beta1.Install} {
 		f.must(add(types))
@@ -69,10 +82,13 @@ func newFixture(t *testing.T, contexts []string) *fixture {
 // start makes the namespace in both clusters, then what the spec wants.
 func (f *fixture) start() {
 	f.Helper()
-	for _, c := range f.clusters {
+	for i, c := range f.clusters {
+		if i > 0 && f.later {
+			continue
+		}
 		f.makeNamespace(c)
 		if f.callers {
-			f.create(c, requestPod())
+			f.create(c, callerPod(f.from))
 		}
 	}
 	f.create(f.clusters[0], f.service.DeepCopy())
@@ -91,12 +107,20 @@ func (f *fixture) start() {
 
 func (f *fixture) makeNamespace(c *cluster) {
 	f.Helper()
-	f.must(c.Create(f.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}}))
+	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}}
+	if f.meshed {
+		n.Labels = map[string]string{api.LabelInject: "true"}
+	}
+	f.must(c.Create(f.Context(), n))
+	f.removed(c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}})
+}
+
+// removed deletes an object when the spec ends, if it is there.
+func (f *fixture) removed(c *cluster, o client.Object) {
 	f.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		err := c.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}})
-		if err != nil && !apierrors.IsNotFound(err) {
+		if err := c.Delete(ctx, o); err != nil && !apierrors.IsNotFound(err) {
 			f.Error(err)
 		}
 	})
@@ -121,9 +145,9 @@ func (f *fixture) create(c *cluster, o client.Object) {
 
 func (f *fixture) running(c *cluster) {
 	f.Helper()
-	f.eventually(c.name+": the pod that asks runs", func(ctx context.Context) error {
+	f.before(starting, c.name+": the pod that asks runs", func(ctx context.Context) error {
 		var pod corev1.Pod
-		if err := c.Get(ctx, f.key("request"), &pod); err != nil || pod.Status.Phase == corev1.PodRunning {
+		if err := c.Get(ctx, f.key(f.from), &pod); err != nil || pod.Status.Phase == corev1.PodRunning {
 			return err
 		}
 		return fmt.Errorf("it is %s", pod.Status.Phase)
@@ -143,33 +167,5 @@ func (f *fixture) must(err error) {
 	f.Helper()
 	if err != nil {
 		f.Fatal(err)
-	}
-}
-
-// eventually asks until there is no error.
-func (f *fixture) eventually(what string, ask func(context.Context) error) {
-	f.Helper()
-	end := time.Now().Add(within)
-	for {
-		ctx, cancel := context.WithDeadline(f.Context(), end)
-		err := ask(ctx)
-		cancel()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			f.Fatalf("%s: not within %s: %v", what, within, err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-// throughout asks for five seconds and fails at the first error.
-func (f *fixture) throughout(what string, ask func(context.Context) error) {
-	f.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if err := ask(f.Context()); err != nil {
-			f.Fatalf("%s: %v", what, err)
-		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 const helloName = "hello"
@@ -73,11 +75,22 @@ func statefulSet(replicas int32) *appsv1.StatefulSet {
 	}}
 }
 
-func requestPod() *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "request"}, Spec: corev1.PodSpec{
+// Pods that ask. The plain one has no sidecar wherever it runs.
+const (
+	plainCaller  = "request"
+	meshedCaller = "request-meshed"
+	callerBox    = "request"
+)
+
+func callerPod(name string) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": name}}, Spec: corev1.PodSpec{
 		TerminationGracePeriodSeconds: new(int64(0)),
-		Containers:                    []corev1.Container{{Name: "request", Image: "busybox", Args: []string{"/bin/sh", "-ec", "while :; do echo '.'; sleep 5 ; done"}}},
+		Containers:                    []corev1.Container{{Name: callerBox, Image: "busybox", Args: []string{"/bin/sh", "-ec", "while :; do echo '.'; sleep 5 ; done"}}},
 	}}
+	if name == plainCaller {
+		p.Labels[api.LabelIstioPod] = "false"
+	}
+	return p
 }
 
 // importPorts are the ports of an import of a service with ports, by name.

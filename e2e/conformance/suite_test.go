@@ -17,13 +17,24 @@ import (
 var (
 	kubeconfig = flag.String("kubeconfig", "", "kubeconfig file")
 	contexts   = flag.String("contexts", "", "two contexts, the first exports: NAME,NAME")
+	networks   = flag.String("networks", oneNetwork, "how the clusters are: one or separate")
 	report     = flag.String("report", "", "file to write results to, as JSON")
 )
+
+// Values of -networks, and of a spec's Networks.
+const (
+	oneNetwork       = "one"
+	separateNetworks = "separate"
+)
+
+// notRun is the result of a spec that -run leaves out.
+const notRun = "not run"
 
 // A spec is one rule. Required ones are those that the KEP demands of everyone.
 type spec struct {
 	Name     string `json:"name"`
-	Section  string `json:"section"` // of the rules that docs/mcs.md lists
+	Section  string `json:"section"`            // of the rules that docs/mcs.md lists
+	Networks string `json:"networks,omitempty"` // where it holds; empty means everywhere
 	Required bool   `json:"required"`
 	Result   string `json:"result"`
 	run      func(f *fixture)
@@ -33,15 +44,15 @@ type spec struct {
 // TestConformance runs all specs, some at a time, and prints the table.
 func TestConformance(t *testing.T) {
 	names := strings.Split(*contexts, ",")
-	if len(names) != 2 {
-		t.Fatal("want -contexts NAME,NAME")
+	if len(names) != 2 || *networks != oneNetwork && *networks != separateNetworks {
+		t.Fatal("want -contexts NAME,NAME and -networks one|separate")
 	}
-	specs := slices.Concat(importSpecs(), conflictSpecs(), exportSpecs(), sliceSpecs(), nameSpecs(), connectSpecs())
+	specs := slices.DeleteFunc(allSpecs(), func(s spec) bool { return s.Networks != "" && s.Networks != *networks })
 	t.Run("spec", func(t *testing.T) {
 		for i := range specs {
 			s := &specs[i]
-			s.Result = "not run"
-			t.Run(strings.ReplaceAll(s.Name, " ", "_"), func(t *testing.T) {
+			s.Result = notRun
+			t.Run(fmt.Sprintf("§%s_%s", s.Section, strings.ReplaceAll(s.Name, " ", "_")), func(t *testing.T) {
 				t.Parallel()
 				s.Result = "fail"
 				f := newFixture(t, names)
@@ -58,6 +69,11 @@ func TestConformance(t *testing.T) {
 	write(t, specs)
 }
 
+func allSpecs() []spec {
+	return slices.Concat(importSpecs(), familySpecs(), refusalSpecs(), conflictSpecs(), upheavalSpecs(), exportSpecs(), chosenSpecs(), sliceSpecs(), remoteSliceSpecs(),
+		nameSpecs(), negativeSpecs(), connectSpecs(), portSpecs(), entrySpecs(), headlessSpecs(), failoverSpecs())
+}
+
 // print shows a line for each spec, failures last.
 func print(specs []spec) {
 	slices.SortStableFunc(specs, func(a, b spec) int {
@@ -67,12 +83,15 @@ func print(specs []spec) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nRESULT\tLEVEL\tSECTION\tSPEC")
 	for _, s := range specs {
+		if s.Result == notRun {
+			continue
+		}
 		count[s.level()+" "+s.Result]++
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Result, s.level(), s.Section, s.Name)
+		fmt.Fprintf(w, "%s\t%s\t§%s\t%s\n", s.Result, s.level(), s.Section, s.Name)
 	}
 	_ = w.Flush()
-	fmt.Printf("\nrequired: %d pass, %d fail; optional: %d pass, %d fail\n",
-		count["required pass"], count["required fail"], count["optional pass"], count["optional fail"])
+	fmt.Printf("\nrequired: %d pass, %d fail; optional: %d pass, %d fail; networks: %s\n",
+		count["required pass"], count["required fail"], count["optional pass"], count["optional fail"], *networks)
 }
 
 func (s spec) level() string {

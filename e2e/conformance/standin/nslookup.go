@@ -32,12 +32,13 @@ func nslookup(args []string, _ io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("nslookup", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	kind := flags.String("type", "A", "type of the records")
+	debug := flags.Bool("debug", false, "print also how long a name stays unknown")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	want, ok := types()[strings.ToUpper(*kind)]
 	if !ok || flags.NArg() < 1 || flags.NArg() > 2 {
-		return errors.New("want [-type=A|AAAA|SRV|TXT] NAME [SERVER]")
+		return errors.New("want [-debug] [-type=A|AAAA|SRV|TXT] NAME [SERVER]")
 	}
 	server := flags.Arg(1)
 	if server == "" {
@@ -56,7 +57,20 @@ func nslookup(args []string, _ io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if *debug {
+		printAuthorities(out, answer)
+	}
 	return printAnswer(out, name, answer)
+}
+
+// printAuthorities prints who answers for the zone and, as ttl and minimum in
+// seconds, how long a resolver may keep that a name is unknown. (RFC 2308 §5)
+func printAuthorities(out io.Writer, answer *dnsmessage.Message) {
+	for _, r := range answer.Authorities {
+		if soa, ok := r.Body.(*dnsmessage.SOAResource); ok {
+			fmt.Fprintf(out, "->  %s\n\torigin = %s\n\tminimum = %d\n\tttl = %d\n", strings.TrimSuffix(r.Header.Name.String(), "."), strings.TrimSuffix(soa.NS.String(), "."), soa.MinTTL, r.Header.TTL)
+		}
+	}
 }
 
 func nameServer(path string) (string, error) {

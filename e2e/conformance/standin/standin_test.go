@@ -74,7 +74,9 @@ func TestLookUp(t *testing.T) {
 		{[]string{"hello.ns.svc.clusterset.local"}, "Name:\thello.ns.svc.clusterset.local\nAddress: 10.1.0.7\nName:\thello.ns.svc.clusterset.local\nAddress: 10.1.0.8\n", ""},
 		{[]string{"-type=SRV", "srv.ns.svc.clusterset.local"}, "srv.ns.svc.clusterset.local\tservice = 0 50 42 srv.ns.svc.clusterset.local\n", ""},
 		{[]string{"none.ns.svc.clusterset.local"}, "** server can't find none.ns.svc.clusterset.local: NXDOMAIN\n", "NXDOMAIN"},
-		{[]string{"-type=MX", "a.b"}, "", "want [-type"},
+		{[]string{"-debug", "none.ns.svc.clusterset.local"}, "->  clusterset.local\n\torigin = ns.dns.clusterset.local\n\tminimum = 5\n\tttl = 7\n** server can't find none.ns.svc.clusterset.local: NXDOMAIN\n", "NXDOMAIN"},
+		{[]string{"-type=AAAA", "hello.ns.svc.clusterset.local"}, "*** Can't find hello.ns.svc.clusterset.local: No answer\n", "no answer"},
+		{[]string{"-type=MX", "a.b"}, "", "want [-debug"},
 		{[]string{strings.Repeat("a", 70) + ".b"}, "", "name"},
 	} {
 		var out bytes.Buffer
@@ -108,6 +110,13 @@ func answer(t *testing.T, records map[string][]dnsmessage.ResourceBody) string {
 			bodies, ok := records[name.String()]
 			if !ok {
 				m.RCode = dnsmessage.RCodeNameError
+				m.Authorities = []dnsmessage.Resource{{
+					Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName("clusterset.local."), Class: dnsmessage.ClassINET, TTL: 7},
+					Body:   &dnsmessage.SOAResource{NS: dnsmessage.MustNewName("ns.dns.clusterset.local."), MBox: name, MinTTL: 5},
+				}}
+			}
+			if m.Questions[0].Type == dnsmessage.TypeAAAA {
+				bodies = nil
 			}
 			for _, b := range bodies {
 				m.Answers = append(m.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET}, Body: b})

@@ -1,0 +1,117 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+)
+
+func refusalSpecs() []spec {
+	return []spec{
+		{Name: "a service of a system namespace is refused", Section: "2", run: systemNamespace},
+		{Name: "an import that a user writes is refused or judged", Section: "2", run: userImport, setUp: func(f *fixture) { f.exported = false }},
+		{Name: "an import that a user changes is refused or taken back", Section: "2", run: userChange},
+		{Name: "labels that Kubernetes refuses are left out with a note", Section: "2", run: badLabels, setUp: func(f *fixture) {
+			f.export.Spec.ExportedLabels = map[string]string{"wanted": "yes", "no label": "x", "value": "not / a label"}
+			f.export.Spec.ExportedAnnotations = map[string]string{"wanted": "yes"}
+		}},
+		{Name: "an export whose namespace is missing elsewhere waits for it", Section: "2", run: missingNamespace, setUp: func(f *fixture) { f.later = true }},
+	}
+}
+
+func systemNamespace(f *fixture) {
+	key := client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: f.namespace} // a name of its own
+	service, export := newService(), newExport()
+	for _, o := range []client.Object{service, export} {
+		o.SetNamespace(key.Namespace)
+		o.SetName(key.Name)
+		f.must(f.clusters[0].Create(f.Context(), o))
+		f.removed(f.clusters[0], o)
+	}
+	f.eventually("the export is refused", func(ctx context.Context) error {
+		var e mcsv1beta1.ServiceExport
+		if err := f.clusters[0].Get(ctx, key, &e); err != nil {
+			return err
+		}
+		c := meta.FindStatusCondition(e.Status.Conditions, string(mcsv1beta1.ServiceExportConditionValid))
+		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, metav1.NamespaceSystem) {
+			return fmt.Errorf("Valid is %+v", c)
+		}
+		return nil
+	})
+	f.throughout("no import", func(ctx context.Context) error {
+		for _, c := range f.clusters {
+			if err := c.Get(ctx, key, &mcsv1beta1.ServiceImport{}); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("%s: it is there (%v)", c.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// userImport writes an import of what nobody exports.
+func userImport(f *fixture) {
+	i := &mcsv1beta1.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: helloName}}
+	i.Spec.Type, i.Spec.IPs, i.Spec.Ports = mcsv1beta1.ClusterSetIP, []string{"192.0.2.1"}, []mcsv1beta1.ServicePort{{Port: 42, Protocol: corev1.ProtocolTCP}}
+	err := f.clusters[1].Create(f.Context(), i)
+	if err != nil {
+		f.refused(err)
+		return
+	}
+	f.imported(f.clusters[1], func(i *mcsv1beta1.ServiceImport) error {
+		c := meta.FindStatusCondition(i.Status.Conditions, string(mcsv1beta1.ServiceImportConditionReady))
+		if c == nil || c.Status != metav1.ConditionFalse || c.Reason == "" || c.Message == "" {
+			return fmt.Errorf("Ready is %+v", c)
+		}
+		return nil
+	})
+}
+
+func userChange(f *fixture) {
+	i := f.imported(f.clusters[1], hasAddress)
+	ours := i.Spec.DeepCopy()
+	i.Spec.IPs = []string{"192.0.2.1"}
+	if err := f.clusters[1].Update(f.Context(), i); err != nil {
+		f.refused(err)
+	}
+	f.imported(f.clusters[1], func(i *mcsv1beta1.ServiceImport) error { return same(i.Spec, *ours) })
+}
+
+// refused wants an answer of admission that tells the reason.
+func (f *fixture) refused(err error) {
+	f.Helper()
+	if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "ServiceExport") {
+		f.Fatalf("refused without a reason that helps: %v", err)
+	}
+	f.Log(err)
+}
+
+func badLabels(f *fixture) {
+	f.ready(f.clusters[0], "no label", "left out")
+	for _, c := range f.clusters {
+		f.imported(c, func(i *mcsv1beta1.ServiceImport) error {
+			_, bad := i.Labels["value"]
+			return same([]string{i.Labels["wanted"], i.Annotations["wanted"], fmt.Sprint(bad)}, []string{"yes", "yes", "false"})
+		})
+	}
+}
+
+func missingNamespace(f *fixture) {
+	f.ready(f.clusters[0])
+	f.imported(f.clusters[0], hasAddress)
+	err := f.clusters[1].Get(f.Context(), client.ObjectKey{Name: f.namespace}, &corev1.Namespace{})
+	if !apierrors.IsNotFound(err) {
+		f.Fatalf("the namespace was made (%v)", err)
+	}
+	f.makeNamespace(f.clusters[1])
+	f.imported(f.clusters[1], hasAddress)
+}
