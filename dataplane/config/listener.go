@@ -90,18 +90,16 @@ func (l *Listener) parseFilters(filters []*listenerv3.ListenerFilter) error {
 }
 
 func (l *Listener) parseChains(m *listenerv3.Listener) error {
-	seen := map[string]int{}
+	taken := matches{}
 	for i, fc := range m.GetFilterChains() {
 		path := fmt.Sprintf("filter_chains[%d]", i)
 		c, err := parseChain(path, fc)
 		if err != nil {
 			return err
 		}
-		key := bytesOf(fc.GetFilterChainMatch())
-		if j, ok := seen[key]; ok {
-			return fmt.Errorf("%s.filter_chain_match: the same as that of filter_chains[%d]", path, j)
+		if err := taken.take(i, c.Match); err != nil {
+			return fmt.Errorf("%s.filter_chain_match: %w", path, err)
 		}
-		seen[key] = i
 		l.Chains = append(l.Chains, c)
 	}
 	if fc := m.GetDefaultFilterChain(); fc != nil {
@@ -109,6 +107,7 @@ func (l *Listener) parseChains(m *listenerv3.Listener) error {
 		if err != nil {
 			return err
 		}
+		c.Match = Match{} // which Envoy ignores here
 		l.Default = c
 	}
 	if len(l.Chains) == 0 && l.Default == nil {

@@ -33,7 +33,11 @@ func parseSources(path string, ranges []*corev3.CidrRange) (*Sources, error) {
 		if n > uint32(addr.BitLen()) {
 			return nil, fmt.Errorf("%s[%d].prefix_len: %d is more than the %d bits of an address", path, i, n, addr.BitLen())
 		}
-		s.add(netip.PrefixFrom(addr, int(n)).Masked())
+		p := netip.PrefixFrom(addr, int(n)).Masked()
+		if s.ranges[p] {
+			return nil, fmt.Errorf("%s[%d]: %s stands there twice", path, i, p) // Envoy refuses that
+		}
+		s.add(p)
 	}
 	return s, nil
 }

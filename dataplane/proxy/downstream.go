@@ -253,10 +253,14 @@ func (p *Proxy) find(d *downstream, name string) (*chain, string, error) {
 				l.cfg.Name, d.dst.Port(), d.src.Addr(), d.seen.ServerName, d.seen.Applications)
 		}
 		d.direction = l.cfg.Direction
-		if c := l.chains[cc]; c.track(d) {
-			return c, "", nil
+		c := l.chains[cc]
+		if !c.track(d) {
+			continue // the chain was withdrawn this moment; there is another table
 		}
-		// The chain was withdrawn this moment; there is another table.
+		if c.foreign(d) { // its ranges changed this moment
+			return nil, "no_filter_chain", fmt.Errorf("source %s was shut out of %s", d.src.Addr(), l.cfg.Name)
+		}
+		return c, "", nil
 	}
 }
 

@@ -51,6 +51,11 @@ func (p *Proxy) Apply(state map[string]map[string]proto.Message) error {
 		next.add(p, prev, cfg.Listeners[name])
 	}
 	opened, bindErr := p.bind(next)
+	for _, l := range next.byName { // before anybody comes by the new ranges
+		for cc, c := range l.chains {
+			c.setSources(cc.Match.Sources, p.opts.DrainTimeout)
+		}
+	}
 	p.table.Store(next)
 	close(prev.changed)
 	for _, s := range opened { // now that there is somebody to serve
@@ -65,11 +70,13 @@ func (t *table) add(p *Proxy, prev *table, lc *config.Listener) {
 	l := &listener{cfg: lc, chains: map[*config.Chain]*chain{}}
 	old := prev.byName[lc.Name]
 	for _, cc := range append(slices.Clone(lc.Chains), lc.Default) {
-		switch {
-		case cc == nil:
-		case old != nil && old.chains[cc] != nil:
-			l.chains[cc] = old.chains[cc]
-		default:
+		if cc == nil {
+			continue
+		}
+		if old != nil {
+			l.chains[cc] = old.heir(cc, l)
+		}
+		if l.chains[cc] == nil {
 			l.chains[cc] = newChain(p, lc, cc)
 		}
 	}
@@ -87,8 +94,8 @@ func (t *table) add(p *Proxy, prev *table, lc *config.Listener) {
 // retire drains the chains of prev that next has no more.
 func (p *Proxy) retire(prev, next *table) {
 	for name, l := range prev.byName {
-		for cc, c := range l.chains {
-			if now := next.byName[name]; now == nil || now.chains[cc] != c {
+		for _, c := range l.chains {
+			if now := next.byName[name]; now == nil || !now.has(c) {
 				c.drain(p.opts.DrainTimeout)
 			}
 		}
