@@ -45,8 +45,13 @@ type importPlan struct {
 	Delete bool
 	// Stranger says that somebody else wrote the import, which nobody exports.
 	Stranger bool
+	// Families are what the import asks of the derived Service, in order of
+	// preference; empty where it has no say.
+	Families []string
+	// NoFamily says that this cluster has none of them.
+	NoFamily bool
 	// Notes are what users of the import should know while it is ready.
-	Notes []string
+	Notes []federation.Problem
 }
 
 // planImport decides what import key is to look like in cluster local, which has
@@ -66,6 +71,9 @@ func planImport(s *federation.Snapshot, local federation.ClusterName, key object
 		Keep:    unasked(s),
 		Notes:   nums.Short,
 	}
+	if !svc.Headless {
+		plan.Families = declared(svc).Families
+	}
 	b := sliceBuilder{s: s, local: local, svc: svc, nums: nums}
 	for i := range svc.Exports {
 		export := &svc.Exports[i]
@@ -82,7 +90,7 @@ func planImport(s *federation.Snapshot, local federation.ClusterName, key object
 		}
 	}
 	if b.waitsForEntry() {
-		plan.Notes = append(slices.Clone(plan.Notes), "pods without a sidecar cannot reach other networks until an entry gateway is ready")
+		plan.Notes = append(slices.Clone(plan.Notes), federation.Problem{Reason: "NoEntryGateway", Message: "pods without a sidecar cannot reach other networks until an entry gateway is ready"})
 	}
 	return plan
 }
@@ -114,7 +122,7 @@ func importable(s *federation.Snapshot, key objectKey) *federation.Service {
 // planRemoval is for an import that nobody exports as far as is known.
 func planRemoval(s *federation.Snapshot, have importState) importPlan {
 	if !ours(have.Import) && have.Derived == nil && len(have.Slices) == 0 {
-		return importPlan{} // somebody else's, or nothing
+		return importPlan{Stranger: have.Import != nil && len(unasked(s)) == 0}
 	}
 	from := map[federation.ClusterName]bool{}
 	for i := range have.Slices {
@@ -126,6 +134,24 @@ func planRemoval(s *federation.Snapshot, have importState) importPlan {
 		}
 	}
 	return importPlan{Delete: true}
+}
+
+// takeAddresses gives the import the addresses of its derived Service, nil where
+// there can be none.
+func (p *importPlan) takeAddresses(derived *corev1.Service) {
+	if derived == nil {
+		p.Derived, p.NoFamily = nil, true
+		return
+	}
+	p.Import.Spec.IPFamilies = derived.Spec.IPFamilies
+	if p.Import.Spec.Type == mcsv1beta1.ClusterSetIP {
+		p.Import.Spec.IPs = derived.Spec.ClusterIPs
+	}
+	for _, f := range p.Families {
+		if !slices.Contains(derived.Spec.IPFamilies, corev1.IPFamily(f)) {
+			p.Notes = append(slices.Clone(p.Notes), federation.Problem{Reason: "FamilyMissing", Message: "this cluster has no " + f + " address for it"})
+		}
+	}
 }
 
 func ours(i *mcsv1beta1.ServiceImport) bool {
@@ -227,6 +253,9 @@ func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.Service
 	}
 	if !svc.Headless {
 		out.Spec.SessionAffinity, out.Spec.SessionAffinityConfig = affinity(d)
+	}
+	if len(d.Families) > 1 && ours(had) && len(had.Spec.IPs) > 0 && !svc.Headless {
+		out.Spec.ClusterIPs = had.Spec.IPs
 	}
 	if len(d.Families) > 1 {
 		out.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack) // as far as this cluster can

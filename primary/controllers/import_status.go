@@ -16,7 +16,7 @@ import (
 // writeImportStatus says who exports, and that the import can be used.
 func (r *Imports) writeImportStatus(ctx context.Context, imp *mcsv1beta1.ServiceImport, plan importPlan, had []discoveryv1.EndpointSlice) error {
 	want := wantImportStatus(imp, plan, had, metav1.Now())
-	if equality.Semantic.DeepEqual(imp.Status, want) {
+	if equality.Semantic.DeepEqual(imp.Status.Clusters, want.Clusters) && imp.Status.EndpointSliceObjects == want.EndpointSliceObjects && equality.Semantic.DeepEqual(own(imp.Status.Conditions), want.Conditions) {
 		return nil
 	}
 	out := &mcsv1beta1.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: imp.Namespace, Name: imp.Name}, Status: want}
@@ -42,13 +42,21 @@ func wantImportStatus(imp *mcsv1beta1.ServiceImport, plan importPlan, had []disc
 	}
 	ready := metav1.Condition{
 		Type: string(mcsv1beta1.ServiceImportConditionReady), Status: metav1.ConditionTrue,
-		Reason: string(mcsv1beta1.ServiceImportReasonReady), ObservedGeneration: imp.Generation, Message: strings.Join(plan.Notes, "; "),
+		Reason: string(mcsv1beta1.ServiceImportReasonReady), ObservedGeneration: imp.Generation, Message: messages(plan.Notes),
 	}
-	if plan.Derived == nil {
+	switch {
+	case plan.NoFamily:
+		ready.Status, ready.Reason = metav1.ConditionFalse, string(mcsv1beta1.ServiceImportReasonIPFamilyNotSupported)
+		ready.Message = "this cluster supports none of its IP families: " + strings.Join(plan.Families, ", ")
+	case plan.Derived == nil:
 		ready.Status, ready.Reason = metav1.ConditionFalse, string(mcsv1beta1.ServiceImportReasonPending)
 		ready.Message = "no exporting cluster has a port"
 	}
-	out.Conditions = withTimes(imp.Status.Conditions, []metav1.Condition{ready}, now)
+	conditions := append([]metav1.Condition{ready}, ownConditions(plan.Notes)...)
+	for i := range conditions {
+		conditions[i].ObservedGeneration = imp.Generation
+	}
+	out.Conditions = withTimes(imp.Status.Conditions, conditions, now)
 	return out
 }
 

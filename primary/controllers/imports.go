@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
@@ -171,6 +170,8 @@ func (r *Imports) reconcile(ctx context.Context, key objectKey) error {
 	switch {
 	case plan.Delete:
 		return r.remove(ctx, have)
+	case plan.Stranger:
+		return r.writeStranger(ctx, have.Import)
 	case plan.Import != nil:
 		return r.write(ctx, key, have, plan)
 	}
@@ -211,145 +212,4 @@ func present(err error) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// write brings the import to what plan says. The import is first, because all
-// else is owned by it; then the Service, whose addresses become the import's.
-func (r *Imports) write(ctx context.Context, key objectKey, have importState, plan importPlan) error {
-	imp := have.Import
-	if imp == nil || !ours(imp) {
-		imp = plan.Import.DeepCopy()
-		if err := r.local.apply(ctx, imp); err != nil {
-			return fmt.Errorf("make import: %w", err)
-		}
-		r.log.Info("import made", "service", key.String())
-	}
-	owner := []metav1.OwnerReference{{APIVersion: mcsv1beta1.GroupVersion.String(), Kind: "ServiceImport", Name: imp.Name, UID: imp.UID, Controller: new(true)}}
-	if plan.Derived != nil {
-		derived, err := r.writeDerived(ctx, have.Derived, plan.Derived, owner)
-		if err != nil {
-			return fmt.Errorf("derived service: %w", err)
-		}
-		plan.Import.Spec.IPFamilies = derived.Spec.IPFamilies
-		if plan.Import.Spec.Type == mcsv1beta1.ClusterSetIP {
-			plan.Import.Spec.IPs = derived.Spec.ClusterIPs
-		}
-	}
-	if !sameImport(imp, plan.Import) {
-		imp = plan.Import.DeepCopy()
-		if err := r.local.apply(ctx, imp); err != nil {
-			return fmt.Errorf("apply import: %w", err)
-		}
-	}
-	if err := r.writeSlices(ctx, have.Slices, plan, owner); err != nil {
-		return err
-	}
-	return r.writeImportStatus(ctx, imp, plan, have.Slices)
-}
-
-func (r *Imports) writeDerived(ctx context.Context, have, want *corev1.Service, owner []metav1.OwnerReference) (*corev1.Service, error) {
-	if have != nil && (have.Spec.ClusterIP == corev1.ClusterIPNone) != (want.Spec.ClusterIP == corev1.ClusterIPNone) {
-		// A Service cannot change between having an address and having none.
-		if err := r.local.Delete(ctx, have, client.Preconditions{UID: &have.UID}); client.IgnoreNotFound(err) != nil {
-			return nil, err
-		}
-		have = nil
-		if want.Spec.ClusterIP != corev1.ClusterIPNone {
-			want.Spec.ClusterIP = ""
-		}
-	}
-	if have != nil {
-		if sameDerived(have, want) {
-			return have, nil
-		}
-		if want.Spec.ClusterIP != corev1.ClusterIPNone {
-			want.Spec.ClusterIP = have.Spec.ClusterIP
-		}
-	}
-	want.OwnerReferences = owner
-	if have == nil && want.Spec.ClusterIP != "" && want.Spec.ClusterIP != corev1.ClusterIPNone {
-		return r.makeAgain(ctx, want)
-	}
-	out := want.DeepCopy()
-	return out, r.local.apply(ctx, out)
-}
-
-// makeAgain makes a derived Service with the address that the import has had. The
-// API server tells of a deletion before it gives the address free, so one that is
-// taken is asked for again, for two seconds, before another is used.
-func (r *Imports) makeAgain(ctx context.Context, want *corev1.Service) (*corev1.Service, error) {
-	const tries, pause = 20, 100 * time.Millisecond
-	for n := 1; ; n++ {
-		out := want.DeepCopy()
-		err := r.local.apply(ctx, out)
-		if !apierrors.IsInvalid(err) {
-			return out, err
-		}
-		if n == tries {
-			break
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	r.log.Warn("the clusterset address is taken: another is used", "service", want.Namespace+"/"+want.Labels[labelServiceName], "address", want.Spec.ClusterIP)
-	out := want.DeepCopy()
-	out.Spec.ClusterIP = ""
-	return out, r.local.apply(ctx, out)
-}
-
-func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSlice, plan importPlan, owner []metav1.OwnerReference) error {
-	byName := map[string]*discoveryv1.EndpointSlice{}
-	for i := range have {
-		byName[have[i].Name] = &have[i]
-	}
-	for _, want := range plan.Slices {
-		old := byName[want.Name]
-		delete(byName, want.Name)
-		if old != nil && sameSlice(old, want) {
-			continue
-		}
-		if old != nil && old.AddressType != want.AddressType { // immutable
-			if err := r.local.Delete(ctx, old); client.IgnoreNotFound(err) != nil {
-				return fmt.Errorf("delete slice %s: %w", old.Name, err)
-			}
-		}
-		want.OwnerReferences = owner
-		if err := r.local.apply(ctx, want.DeepCopy()); err != nil {
-			return fmt.Errorf("apply slice %s: %w", want.Name, err)
-		}
-	}
-	for _, old := range byName {
-		if plan.Keep[sourceOf(old)] {
-			continue
-		}
-		if err := r.local.Delete(ctx, old); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete slice %s: %w", old.Name, err)
-		}
-	}
-	return nil
-}
-
-// remove deletes the import; what it owns goes with it, but is deleted here too,
-// because not every cluster's garbage collector is quick.
-func (r *Imports) remove(ctx context.Context, have importState) error {
-	var objs []client.Object
-	if ours(have.Import) {
-		objs = append(objs, have.Import)
-		r.log.Info("import removed", "service", client.ObjectKeyFromObject(have.Import).String())
-	}
-	if have.Derived != nil {
-		objs = append(objs, have.Derived)
-	}
-	for i := range have.Slices {
-		objs = append(objs, &have.Slices[i])
-	}
-	for _, o := range objs {
-		if err := r.local.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete %T %s: %w", o, o.GetName(), err)
-		}
-	}
-	return nil
 }

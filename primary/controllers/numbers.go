@@ -36,7 +36,7 @@ type wanted struct {
 type given struct {
 	Entry     map[uint16]uint16 // entry port of the import's port
 	Synthetic map[podOf]netip.Addr
-	Short     []string // why some are missing
+	Short     []federation.Problem // why some are missing
 }
 
 // numbers gives out entry ports and synthetic addresses for one term of the
@@ -88,7 +88,8 @@ func (n *numbers) settle(ctx context.Context, key objectKey, want wanted, now ti
 	for _, suffix := range slices.Sorted(maps.Keys(ports)) {
 		number, err := n.entry.take(key, suffix, now)
 		if err != nil {
-			out.Short = append(out.Short, fmt.Sprintf("pods without a sidecar cannot reach other networks at port %s: of the entry ports %v; give a larger range (entry.ports)", suffix, err))
+			out.Short = append(out.Short, federation.Problem{Reason: reasonEntryPortsUsedUp, Message: fmt.Sprintf(
+				"pods without a sidecar cannot reach other networks at port %s: of the entry ports %v; give a larger range (entry.ports)", suffix, err)})
 			continue
 		}
 		out.Entry[ports[suffix]] = uint16(number)
@@ -105,7 +106,8 @@ func (n *numbers) settle(ctx context.Context, key objectKey, want wanted, now ti
 		out.Synthetic[pods[suffix]] = n.addresses.at(number)
 	}
 	if missing > 0 {
-		out.Short = append(out.Short, fmt.Sprintf("%d pods of other networks have no address here: of the offsets in %s %v; give a larger range (syntheticRange)", missing, n.addresses.prefix, short))
+		out.Short = append(out.Short, federation.Problem{Reason: reasonSyntheticUsedUp, Message: fmt.Sprintf(
+			"%d pods of other networks have no address here: of the offsets in %s %v; give a larger range (syntheticRange)", missing, n.addresses.prefix, short)})
 	}
 	n.mu.Unlock()
 	return out, n.save(ctx, now)

@@ -1,0 +1,115 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+func (r *Imports) writeDerived(ctx context.Context, have *corev1.Service, plan importPlan, owner []metav1.OwnerReference) (*corev1.Service, error) {
+	want := plan.Derived
+	if have != nil && (have.Spec.ClusterIP == corev1.ClusterIPNone) != (want.Spec.ClusterIP == corev1.ClusterIPNone) {
+		// A Service cannot change between having an address and having none.
+		if err := r.local.Delete(ctx, have, client.Preconditions{UID: &have.UID}); client.IgnoreNotFound(err) != nil {
+			return nil, err
+		}
+		have = nil
+		if want.Spec.ClusterIP != corev1.ClusterIPNone {
+			want.Spec.ClusterIP = ""
+		}
+	}
+	if have != nil {
+		if sameDerived(have, want) {
+			return have, nil
+		}
+		if want.Spec.ClusterIP != corev1.ClusterIPNone {
+			want.Spec.ClusterIP = have.Spec.ClusterIP
+			want.Spec.IPFamilies = have.Spec.IPFamilies // the first cannot change
+		}
+	}
+	want.OwnerReferences = owner
+	if have == nil && want.Spec.ClusterIP == "" {
+		return r.makeInFamilies(ctx, want, plan.Families)
+	}
+	if have == nil && want.Spec.ClusterIP != corev1.ClusterIPNone {
+		return r.makeAgain(ctx, want, plan.Families)
+	}
+	out := want.DeepCopy()
+	return out, r.local.apply(ctx, out)
+}
+
+// errNoFamily says that this cluster has none of an import's IP families.
+var errNoFamily = errors.New("no ip family of the import is supported")
+
+// makeInFamilies makes a derived Service with an address of each of these
+// families, in their order, or of those that this cluster has.
+func (r *Imports) makeInFamilies(ctx context.Context, want *corev1.Service, families []string) (*corev1.Service, error) {
+	for _, try := range familyChoices(families) {
+		out := want.DeepCopy()
+		out.Spec.IPFamilies = try
+		err := r.local.apply(ctx, out)
+		if !refusedField(err, "spec.ipFamilies") {
+			return out, err
+		}
+	}
+	return nil, errNoFamily
+}
+
+// familyChoices lists what to ask for: all, else one at a time in their order;
+// where nothing was declared, what the cluster likes best.
+func familyChoices(families []string) [][]corev1.IPFamily {
+	if len(families) == 0 {
+		return [][]corev1.IPFamily{nil}
+	}
+	var all []corev1.IPFamily
+	for _, f := range families[:min(len(families), 2)] {
+		all = append(all, corev1.IPFamily(f))
+	}
+	out := [][]corev1.IPFamily{all}
+	if len(all) > 1 {
+		out = append(out, all[:1], all[1:])
+	}
+	return out
+}
+
+// refusedField reports whether the API server refuses a field, or part of it.
+func refusedField(err error, field string) bool {
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok || !apierrors.IsInvalid(err) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return strings.HasPrefix(c.Field, field) })
+}
+
+// makeAgain makes a derived Service with the address that the import has had. The
+// API server tells of a deletion before it gives the address free, so one that is
+// taken is asked for again, for two seconds, before another is used.
+func (r *Imports) makeAgain(ctx context.Context, want *corev1.Service, families []string) (*corev1.Service, error) {
+	const tries, pause = 20, 100 * time.Millisecond
+	for n := 1; ; n++ {
+		out := want.DeepCopy()
+		err := r.local.apply(ctx, out)
+		if !apierrors.IsInvalid(err) {
+			return out, err
+		}
+		if n == tries {
+			break
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	r.log.Warn("the clusterset address is taken: another is used", "service", want.Namespace+"/"+want.Labels[labelServiceName], "address", want.Spec.ClusterIP)
+	out := want.DeepCopy()
+	out.Spec.ClusterIP, out.Spec.ClusterIPs = "", nil
+	return r.makeInFamilies(ctx, out, families)
+}
