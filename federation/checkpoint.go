@@ -24,6 +24,7 @@ const (
 	MaxCheckpointCounts   = 1024
 	MaxCheckpointAccounts = 256
 	MaxCheckpointAddrs    = 1000 // as many as one slice holds
+	MaxCheckpointPods     = 1000 // likewise
 )
 
 // ErrCheckpoint is wrapped by every error of ParseCheckpoint.
@@ -81,6 +82,13 @@ type checkpointJSON struct {
 	Accounts      []string         `json:"accounts,omitempty"`
 	Plaintext     []netip.Addr     `json:"plaintext,omitempty"`
 	Declared      *Declared        `json:"declared,omitempty"`
+	Pods          []podJSON        `json:"pods,omitempty"`
+	NoEntry       bool             `json:"noEntry,omitempty"`
+}
+
+type podJSON struct {
+	Name    string `json:"name"`
+	Account string `json:"account"`
 }
 
 type checkpointPort struct {
@@ -98,7 +106,7 @@ type checkpointZone struct {
 
 // Encode returns the annotation's value: equal checkpoints give equal text.
 func (c Checkpoint) Encode() (string, error) {
-	wire := checkpointJSON{Network: c.Network, Gateways: c.Gateways, ExportedSince: c.ExportedSince.UTC().Truncate(time.Second), Headless: c.Headless, Plaintext: c.Plaintext, Declared: c.Declared}
+	wire := checkpointJSON{Network: c.Network, Gateways: c.Gateways, ExportedSince: c.ExportedSince.UTC().Truncate(time.Second), Headless: c.Headless, Plaintext: c.Plaintext, Declared: c.Declared, NoEntry: c.NoEntry}
 	for _, p := range c.Ports {
 		wire.Ports = append(wire.Ports, checkpointPort{p.Name, p.Number, p.Protocol.String()})
 	}
@@ -107,6 +115,9 @@ func (c Checkpoint) Encode() (string, error) {
 	}
 	for _, id := range c.Accounts {
 		wire.Accounts = append(wire.Accounts, id.String())
+	}
+	for _, p := range c.Pods {
+		wire.Pods = append(wire.Pods, podJSON{p.Name, p.Account.String()})
 	}
 	if err := wire.check(); err != nil {
 		return "", err
@@ -145,7 +156,7 @@ func ParseCheckpoint(s string) (Checkpoint, error) {
 func (w checkpointJSON) check() error {
 	switch {
 	case len(w.Gateways) > MaxCheckpointGateways, len(w.Ports) > MaxCheckpointPorts, len(w.Ready) > MaxCheckpointCounts, len(w.Accounts) > MaxCheckpointAccounts,
-		len(w.Plaintext) > MaxCheckpointAddrs:
+		len(w.Plaintext) > MaxCheckpointAddrs, len(w.Pods) > MaxCheckpointPods:
 		return fmt.Errorf("%w: too many entries", ErrCheckpoint)
 	case w.ExportedSince.IsZero():
 		return fmt.Errorf("%w: no exportedSince", ErrCheckpoint)
@@ -166,11 +177,30 @@ func (w checkpointJSON) check() error {
 			return fmt.Errorf("%w: count without a port", ErrCheckpoint)
 		}
 	}
+	for i, p := range w.Pods {
+		if !subdomain(p.Name) || i > 0 && p.Name <= w.Pods[i-1].Name {
+			return fmt.Errorf("%w: pod %q: no name of a pod, or not sorted", ErrCheckpoint, p.Name)
+		}
+	}
 	return w.Declared.check()
 }
 
+// subdomain reports whether s can be the name of a pod. (RFC 1123)
+func subdomain(s string) bool {
+	if len(s) == 0 || len(s) > 253 {
+		return false
+	}
+	for i := range len(s) {
+		alone := i == 0 || i == len(s)-1 || s[i-1] == '.' || s[i+1] == '.'
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'z') && (alone || c != '-' && c != '.') {
+			return false
+		}
+	}
+	return true
+}
+
 func (w checkpointJSON) value() (Checkpoint, error) {
-	c := Checkpoint{Network: w.Network, Gateways: w.Gateways, ExportedSince: w.ExportedSince.UTC(), Headless: w.Headless, Plaintext: w.Plaintext, Declared: w.Declared}
+	c := Checkpoint{Network: w.Network, Gateways: w.Gateways, ExportedSince: w.ExportedSince.UTC(), Headless: w.Headless, Plaintext: w.Plaintext, Declared: w.Declared, NoEntry: w.NoEntry}
 	for _, p := range w.Ports {
 		protocol, _ := ParseProtocol(p.Protocol)
 		c.Ports = append(c.Ports, Port{p.Name, p.Number, protocol})
@@ -186,6 +216,13 @@ func (w checkpointJSON) value() (Checkpoint, error) {
 		c.Accounts = append(c.Accounts, id)
 	}
 	slices.SortFunc(c.Accounts, trust.ID.Compare)
+	for _, p := range w.Pods {
+		id, err := trust.ParseID(p.Account)
+		if err != nil {
+			return Checkpoint{}, fmt.Errorf("%w: pod %q: %w", ErrCheckpoint, p.Name, err)
+		}
+		c.Pods = append(c.Pods, CheckpointPod{p.Name, id})
+	}
 	return c, nil
 }
 

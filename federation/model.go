@@ -100,9 +100,9 @@ type Endpoint struct {
 	Cluster  ClusterName
 	Network  NetworkName
 	Locality Locality
-	Addr     netip.Addr
-	Pod      string // pod name; empty for bare addresses
-	Hostname string // of a StatefulSet's pod
+	Addr     netip.Addr // not valid where a checkpoint tells of a pod of another network
+	Pod      string     // pod name; empty for bare addresses
+	Hostname string     // of a StatefulSet's pod
 	Account  trust.ID
 	Tunnel   Tunnel
 	Health   Health
@@ -153,7 +153,8 @@ type Export struct {
 	To []ClusterName
 	// Hidden says that To leaves out the cluster whose imports are made from this
 	// model: nobody there calls it, its ports and properties are not merged, but
-	// gateways of its network pass it on to those who may.
+	// gateways of its network pass it on to those who may. Its Endpoints have the
+	// port numbers of the merge that would be, were it not hidden.
 	Hidden bool
 	// NoEntry says that callers behind an entry gateway, who all share its
 	// identity, are refused. (api.AnnotationEntry)
@@ -234,6 +235,18 @@ func (s *Service) HiddenFrom(cluster ClusterName) bool {
 		}
 	}
 	return false
+}
+
+// OnlyHidden reports whether the service is here for gateways alone: all its
+// exports are Hidden. Such a one has no VIPs and, unless clusters that export it
+// to here are lost, no Ports and no Declared.
+func (s *Service) OnlyHidden() bool {
+	for i := range s.Exports {
+		if !s.Exports[i].Hidden {
+			return false
+		}
+	}
+	return len(s.Exports) > 0
 }
 
 // VIPsIn yields the addresses at which the service is called in cluster.

@@ -59,10 +59,14 @@ func (s *Snapshot) VisibleTo(cluster ClusterName) iter.Seq[*Service] {
 	}
 }
 
-// VisibleTo reports whether proxies of cluster call the service.
+// VisibleTo reports whether proxies of cluster call the service. Nobody here
+// calls one whose exports are all Hidden.
 func (svc *Service) VisibleTo(cluster ClusterName) bool {
 	if !svc.Key.ClusterSet() {
 		return svc.Key.Cluster == cluster
+	}
+	if svc.OnlyHidden() {
+		return false
 	}
 	return svc.Headless || len(svc.VIPsIn(cluster)) > 0
 }

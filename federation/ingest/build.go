@@ -21,6 +21,7 @@ const (
 type builder struct {
 	in       *Inputs
 	names    []federation.ClusterName // sorted
+	home     federation.ClusterName   // the local cluster, or ""
 	networks map[federation.ClusterName]federation.NetworkName
 	policies *policies
 	claims   map[federation.NetworkName]*claims
@@ -36,10 +37,16 @@ func Build(prev *federation.Snapshot, in *Inputs, changed Changes) *federation.S
 		changed.All = true
 	}
 	b := &builder{in: in, names: in.ClusterNames(), networks: in.networks()}
+	for _, name := range b.names {
+		if in.clusters[name].Local {
+			b.home = name
+			break
+		}
+	}
 	b.policies = newPolicies(in)
 	b.claims = newClaims(in, b.networks)
 	parts := federation.Parts{
-		Clusters:  b.clusters(prev),
+		Clusters:  b.clusters(prev, changed),
 		Services:  map[federation.ServiceKey]*federation.Service{},
 		Workloads: map[federation.WorkloadKey]*federation.Workload{},
 	}
@@ -106,14 +113,16 @@ func (b *builder) allServices(prev *federation.Snapshot, out map[federation.Serv
 
 func (b *builder) someServices(prev *federation.Snapshot, changed Changes, out map[federation.ServiceKey]*federation.Service) {
 	for n := range changed.Services {
+		set := b.clusterSet(n)
+		if s := set.Service; s != nil {
+			out[s.Key] = same(prev.Service(s.Key), s)
+		}
 		for _, name := range b.names {
 			c := b.in.clusters[name]
 			if s := b.local(c, n); s != nil {
+				b.failover(s, c, n, set)
 				out[s.Key] = same(prev.Service(s.Key), s)
 			}
-		}
-		if s := b.clusterSet(n); s != nil {
-			out[s.Key] = same(prev.Service(s.Key), s)
 		}
 	}
 }

@@ -12,15 +12,25 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation"
 )
 
-func (b *builder) clusters(prev *federation.Snapshot) map[federation.ClusterName]*federation.Cluster {
+func (b *builder) clusters(prev *federation.Snapshot, changed Changes) map[federation.ClusterName]*federation.Cluster {
 	out := map[federation.ClusterName]*federation.Cluster{}
 	for _, name := range b.names {
 		c := b.in.clusters[name]
-		out[name] = same(prev.Cluster(name), &federation.Cluster{
+		old := prev.Cluster(name)
+		now := &federation.Cluster{
 			Name: name, Network: b.networks[name], Locality: c.locality(), Priority: c.Priority,
 			Local: c.Local, Read: c.Read, Reachable: c.Reachable, Since: since(c), Lost: c.Lost,
 			Gateways: b.gateways(c),
-		})
+		}
+		if c.Served {
+			now.Entries = c.entries()
+			if _, ok := changed.insides[name]; ok || changed.All || old == nil {
+				now.Inside, now.ShutOut = b.in.inside(c)
+			} else {
+				now.Inside, now.ShutOut = old.Inside, old.ShutOut
+			}
+		}
+		out[name] = same(old, now)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -15,46 +16,103 @@ type exporting struct {
 	c          *cluster
 	export     mcs.Export
 	checkpoint *federation.Checkpoint // where the cluster has not been read
-	slices     []*Slice               // of the checkpoint, where pods can be reached
+	slices     []*Slice               // of the checkpoint
+	hidden     bool                   // from the local cluster
+	terms      Terms
 }
 
-// clusterSet merges the exports of n, or returns nil where there is none.
-func (b *builder) clusterSet(n Name) *federation.Service {
-	parts := b.exporters(n)
-	if len(parts) == 0 {
-		return nil
-	}
-	if slices.ContainsFunc(parts, func(e exporting) bool { return !e.c.Lost }) {
-		parts = slices.DeleteFunc(parts, func(e exporting) bool { return e.c.Lost })
+// together is a clusterset service with what other services take from it.
+type together struct {
+	*federation.Service
+	known []trust.ID // identities of those in Counts
+}
+
+// clusterSet merges the exports of n; its Service is nil where there is none.
+func (b *builder) clusterSet(n Name) together {
+	hidden, parts := split(b.exporters(n))
+	if len(parts)+len(hidden) == 0 {
+		return together{}
 	}
 	merged := mcs.Merge(exportsOf(parts))
-	out := &federation.Service{
-		Key:      federation.ServiceKey{Namespace: n.Namespace, Name: n.Name},
-		Headless: merged.Headless, VIPs: b.vips(n), SameZone: sameZone(&merged.Spec.TrafficDistribution),
-		Declared: declared(merged.Ports, merged.Spec, merged.Labels, merged.Annotations),
+	out := together{Service: b.imported(n, merged, len(parts) > 0)}
+	for _, part := range parts {
+		if part.c.Lost {
+			continue // all are: the name stays, nobody answers
+		}
+		b.addExport(&out, part, n, merged)
+		b.conflicts(part, n, merged)
 	}
+	out.Accounts = accounts(out.Endpoints, out.known)
+	if len(hidden) > 0 {
+		b.addHidden(&out, hidden, n, merged)
+	}
+	return out
+}
+
+// split takes those apart that are hidden, and leaves out those of lost
+// clusters, unless it is all that are not hidden.
+func split(all []exporting) (hidden, parts []exporting) {
+	isLost := func(e exporting) bool { return e.c.Lost }
+	for _, e := range all {
+		if e.hidden && !e.c.Lost {
+			hidden = append(hidden, e)
+		} else if !e.hidden {
+			parts = append(parts, e)
+		}
+	}
+	if !slices.ContainsFunc(parts, func(e exporting) bool { return !e.c.Lost }) {
+		return hidden, parts
+	}
+	return hidden, slices.DeleteFunc(parts, isLost)
+}
+
+// imported makes what callers here see, which is nothing where all exports are
+// hidden.
+func (b *builder) imported(n Name, merged mcs.Import, visible bool) *federation.Service {
+	out := &federation.Service{Key: federation.ServiceKey{Namespace: n.Namespace, Name: n.Name}}
+	if !visible {
+		return out
+	}
+	out.Headless, out.VIPs, out.SameZone = merged.Headless, b.vips(n), sameZone(&merged.Spec.TrafficDistribution)
+	out.Declared = declared(merged.Ports, merged.Spec, merged.Labels, merged.Annotations)
 	for _, p := range merged.Ports {
 		if p.Transport == mcs.TCP {
 			out.Ports = append(out.Ports, federation.Port{Name: p.Name, Number: p.Number, Protocol: ParseProtocol(p)})
 		}
 	}
 	out.Ports = sortPorts(out.Ports)
-	var known []trust.ID
-	for _, part := range parts {
-		if part.c.Lost {
-			continue // all are: the name stays, nobody answers
-		}
-		out.Exports = append(out.Exports, exportEntry(part))
-		if part.checkpoint != nil {
-			known = append(known, part.checkpoint.Accounts...)
-			b.remembered(out, part, merged)
-		} else {
-			out.Endpoints = append(out.Endpoints, b.exported(part, n, merged)...)
-		}
-		b.conflicts(part, n, merged)
-	}
-	out.Accounts = accounts(out.Endpoints, known)
+	b.allotted(out, n)
 	return out
+}
+
+func (b *builder) addExport(out *together, part exporting, n Name, merged mcs.Import) {
+	out.Exports = append(out.Exports, exportEntry(part))
+	if part.checkpoint == nil {
+		out.Endpoints = append(out.Endpoints, b.exported(part, n, merged)...)
+		return
+	}
+	out.known = append(out.known, part.checkpoint.Accounts...)
+	b.remembered(out.Service, part, merged)
+}
+
+// addHidden adds exports that only gateways pass on. Who may import them sees
+// ports that this cluster cannot know for sure, so the number of each port is
+// that of the import here, else that of the hidden ones' own merge.
+func (b *builder) addHidden(out *together, hidden []exporting, n Name, merged mcs.Import) {
+	own := mcs.Merge(exportsOf(hidden))
+	for _, p := range own.Ports {
+		if _, taken := mcs.Resolve(merged.Ports, p); !taken {
+			merged.Ports = append(slices.Clip(merged.Ports), p)
+		}
+	}
+	if len(out.Exports) == 0 && out.Declared == nil {
+		out.Headless = own.Headless
+	}
+	for _, part := range hidden {
+		b.addExport(out, part, n, merged)
+	}
+	slices.SortFunc(out.Exports, func(a, b federation.Export) int { return cmp.Compare(a.Cluster, b.Cluster) })
+	slices.SortFunc(out.Endpoints, func(a, b federation.Endpoint) int { return a.Compare(&b) })
 }
 
 func exportsOf(parts []exporting) []mcs.Export {
@@ -66,7 +124,7 @@ func exportsOf(parts []exporting) []mcs.Export {
 }
 
 func exportEntry(p exporting) federation.Export {
-	out := federation.Export{Cluster: p.c.Name, Since: p.export.Since, StaleSince: since(p.c), Checkpoint: p.checkpoint != nil}
+	out := federation.Export{Cluster: p.c.Name, Since: p.export.Since, StaleSince: since(p.c), Checkpoint: p.checkpoint != nil, To: p.terms.To, Hidden: p.hidden, NoEntry: p.terms.NoEntry}
 	if p.checkpoint == nil || p.checkpoint.Declared != nil {
 		out.Declared = declared(p.export.Ports, p.export.Spec, p.export.Labels, p.export.Annotations)
 	}
@@ -125,7 +183,11 @@ func (b *builder) exporter(c *cluster, n Name) (exporting, bool) {
 	case s.External:
 		return refuse("InvalidServiceType", "a Service of type ExternalName cannot be exported")
 	}
-	e := exporting{c: c, export: mcs.Export{Cluster: c.Name, Since: export.Since, Headless: s.Headless, Spec: s.Spec}}
+	if export.BadTo != "" {
+		return refuse(invalidExportTo, export.BadTo)
+	}
+	b.judge(c, export, s)
+	e := exporting{c: c, terms: export.Terms, hidden: b.hides(c, export.To), export: mcs.Export{Cluster: c.Name, Since: export.Since, Headless: s.Headless, Spec: s.Spec}}
 	e.export.Labels, e.export.Annotations = b.metadata(c, export)
 	for _, p := range s.Ports {
 		if p.Number > 0 {
@@ -167,6 +229,7 @@ func (b *builder) checkpointExporter(c *cluster, n Name) (exporting, bool) {
 			if out.checkpoint == nil {
 				out = exporting{c: c, checkpoint: cp, export: mcs.Export{Cluster: c.Name, Since: cp.ExportedSince, Headless: cp.Headless}}
 				remember(&out.export, cp)
+				out.terms.NoEntry = cp.NoEntry
 			}
 			out.slices = append(out.slices, s)
 		}
@@ -221,6 +284,10 @@ func (b *builder) remembered(out *federation.Service, p exporting, merged mcs.Im
 		}
 		slices.SortFunc(out.Endpoints, func(a, b federation.Endpoint) int { return a.Compare(&b) })
 		return
+	}
+	if pods := b.rememberedPods(p, merged, network); len(pods) > 0 {
+		out.Endpoints = append(out.Endpoints, pods...)
+		return // each is counted already
 	}
 	for _, r := range p.checkpoint.Ready {
 		own := slices.IndexFunc(p.export.Ports, func(o mcs.Port) bool { return o.Number == r.Port && o.Transport == mcs.TCP })

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"net/netip"
 	"reflect"
 )
 
@@ -20,6 +21,11 @@ type objects struct {
 	imported index[*Slice]   // by import
 	derived  index[*Service] // by import
 	gateways map[Name]*Service
+
+	entryServices map[Name]struct{}
+	entryPorts    owners[uint16]
+	synthetic     owners[netip.Addr]
+	ranges        ranges // of its nodes
 }
 
 // index holds objects by the name of something that they refer to.
@@ -44,6 +50,7 @@ func newObjects() *objects {
 		services: map[Name]*Service{}, slices: map[Name]*Slice{}, pods: map[Name]*Pod{}, nodes: map[Name]*Node{},
 		namespaces: map[Name]*Namespace{}, exports: map[Name]*Export{}, policies: map[Name]*Policy{}, imports: map[Name]*Import{},
 		slicesOf: index[*Slice]{}, slicesAt: index[*Slice]{}, imported: index[*Slice]{}, derived: index[*Service]{}, gateways: map[Name]*Service{},
+		entryServices: map[Name]struct{}{}, entryPorts: owners[uint16]{}, synthetic: owners[netip.Addr]{}, ranges: newRanges(),
 	}
 }
 
@@ -54,6 +61,7 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 	case KindService:
 		if old, now, changed := swap(c.services, id, o); changed {
 			c.putService(id, old, now, ch)
+			in.putEntry(c, id, old, now, ch)
 		}
 	case KindSlice:
 		if old, now, changed := swap(c.slices, id, o); changed {
@@ -63,23 +71,33 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 			in.putImported(now, ch)
 		}
 	case KindPod:
-		if _, _, changed := swap(c.pods, id, o); changed {
+		if old, now, changed := swap(c.pods, id, o); changed {
+			c.touchInside(in, old, now, ch)
 			ch.workload(c.Name, id)
 			for _, s := range c.slicesAt[id] {
 				ch.service(Name{s.Namespace, s.Service})
 			}
 		}
 	case KindNode:
-		if _, _, changed := swap(c.nodes, id, o); changed {
+		if old, now, changed := swap(c.nodes, id, o); changed {
+			c.ranges.add(old, -1)
+			c.ranges.add(now, 1)
 			ch.All = true
 		}
 	case KindNamespace:
-		if _, _, changed := swap(c.namespaces, id, o); changed && id.Name == in.Namespace {
+		old, now, changed := swap(c.namespaces, id, o)
+		if changed && id.Name == in.Namespace {
 			ch.All = true
 		}
+		if changed && c.Served && (old != nil && old.Refused) != (now != nil && now.Refused) {
+			ch.inside(c.Name)
+		}
 	case KindExport:
-		if _, _, changed := swap(c.exports, id, o); changed {
+		if old, now, changed := swap(c.exports, id, o); changed {
 			ch.service(id)
+			if !sameCallers(old, now) {
+				c.touchPods(id, ch)
+			}
 		}
 	case KindPolicy:
 		if _, _, changed := swap(c.policies, id, o); changed {
@@ -89,6 +107,18 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 		if _, _, changed := swap(c.imports, id, o); changed {
 			ch.service(id)
 		}
+	}
+}
+
+// putEntry notes whether a Service is that of entry gateways.
+func (in *Inputs) putEntry(c *cluster, id Name, old, now *Service, ch *Changes) {
+	was, is := old != nil && old.Entry, now != nil && now.Entry
+	if was == is || id.Namespace != in.Namespace {
+		return
+	}
+	ch.Clusters = true
+	if delete(c.entryServices, id); is {
+		c.entryServices[id] = struct{}{}
 	}
 }
 
@@ -150,6 +180,13 @@ func (c *cluster) touchPods(service Name, ch *Changes) {
 	}
 }
 
+// touchEntries marks the cluster where a slice holds entry gateways.
+func (c *cluster) touchEntries(of Name, ch *Changes) {
+	if _, ok := c.entryServices[of]; ok {
+		ch.Clusters = true
+	}
+}
+
 func (c *cluster) dropSlice(id Name, s *Slice, ch *Changes) {
 	if s == nil {
 		return
@@ -158,8 +195,10 @@ func (c *cluster) dropSlice(id Name, s *Slice, ch *Changes) {
 	ch.service(of)
 	if s.Source != "" {
 		c.imported.remove(of, id)
+		c.own(s, -1, ch)
 		return
 	}
+	c.touchEntries(of, ch)
 	c.slicesOf.remove(of, id)
 	for i := range s.Endpoints {
 		if pod := s.Endpoints[i].Pod; pod != "" {
@@ -178,8 +217,10 @@ func (c *cluster) addSlice(id Name, s *Slice, ch *Changes) {
 	ch.service(of)
 	if s.Source != "" {
 		c.imported.add(of, id, s)
+		c.own(s, 1, ch)
 		return
 	}
+	c.touchEntries(of, ch)
 	c.slicesOf.add(of, id, s)
 	for i := range s.Endpoints {
 		if pod := s.Endpoints[i].Pod; pod != "" {

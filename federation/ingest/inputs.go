@@ -16,6 +16,9 @@ import (
 type Inputs struct {
 	Domain    trust.Domain
 	Namespace string // system namespace: holds gateways and mesh-wide policies, is no part of the mesh
+	// EntryFrom replaces Cluster.Inside; nil derives it from nodes and pods. Set
+	// it before anything else.
+	EntryFrom []netip.Prefix
 
 	clusters map[federation.ClusterName]*cluster
 	resolved map[string][]netip.Addr
@@ -58,11 +61,21 @@ type Changes struct {
 	Clusters  bool              // something about clusters or policies changed
 	Services  map[Name]struct{} // of every cluster and of the clusterset
 	Workloads map[federation.WorkloadKey]struct{}
+
+	insides map[federation.ClusterName]struct{} // whose Inside or ShutOut changed
 }
 
 // Empty reports whether a snapshot built from the changes would be the last one.
 func (c *Changes) Empty() bool {
 	return !c.All && !c.Clusters && len(c.Services) == 0 && len(c.Workloads) == 0
+}
+
+func (c *Changes) inside(name federation.ClusterName) {
+	c.Clusters = true
+	if c.insides == nil {
+		c.insides = map[federation.ClusterName]struct{}{}
+	}
+	c.insides[name] = struct{}{}
 }
 
 func (c *Changes) service(n Name) {

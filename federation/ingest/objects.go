@@ -51,6 +51,8 @@ type Service struct {
 	Import   string // name of the ServiceImport that this Service is derived from, or ""
 	Spec     mcs.Spec
 
+	Entry bool // that of entry gateways
+
 	// Gateway says that this is an east-west gateway's Service; the rest is for those alone.
 	Gateway   bool
 	ByHand    string   // AnnotationGatewayAddresses
@@ -78,6 +80,10 @@ type Slice struct {
 	// has none, or one that BadCheckpoint tells is wrong.
 	Checkpoint    *federation.Checkpoint
 	BadCheckpoint string
+	// EntryPorts is what api.AnnotationEntryPorts on an imported slice says, and
+	// BadEntryPorts why it says nothing.
+	EntryPorts    []federation.EntryPort
+	BadEntryPorts string
 }
 
 // SlicePort is a TCP port of a slice.
@@ -122,15 +128,17 @@ type Node struct {
 	Node     string
 	Locality federation.Locality
 	Addrs    []netip.Addr // external ones if there are any, else internal ones
+	All      []netip.Addr // external and internal ones
 	CIDRs    []netip.Prefix
 }
 
-// Namespace is a slimmed Namespace; of all but the system namespace and
-// kube-system nothing is read.
+// Namespace is a slimmed Namespace. Of all but the system namespace and
+// kube-system only Refused is read, and that in served clusters only.
 type Namespace struct {
 	Namespace string
 	UID       string
 	Network   string // AnnotationNetwork or LabelTopologyNetwork
+	Refused   bool   // api.LabelEntry shuts its pods out of the entry gateway
 }
 
 // Export is a slimmed ServiceExport.
@@ -138,6 +146,7 @@ type Export struct {
 	Name
 	Since               time.Time
 	Labels, Annotations map[string]string // exported ones, from the spec
+	Terms
 }
 
 // Policy is a slimmed PeerAuthentication.

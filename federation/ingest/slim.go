@@ -30,8 +30,11 @@ func SlimService(s *corev1.Service) *Service {
 		out.Import = s.Labels[mcsv1beta1.LabelServiceName]
 	}
 	out.Spec = mcsSpec(s)
-	if s.Labels[api.LabelGateway] == api.GatewayEastWest {
+	switch s.Labels[api.LabelGateway] {
+	case api.GatewayEastWest:
 		slimGateway(out, s)
+	case api.GatewayEntry:
+		out.Entry = true
 	}
 	return out
 }
@@ -110,6 +113,7 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 		out.Source = federation.ClusterName(source)
 		out.Service = s.Labels[mcsv1beta1.LabelServiceName]
 		slimCheckpoint(out, s.Annotations[api.AnnotationCheckpoint])
+		slimEntryPorts(out, s.Annotations[api.AnnotationEntryPorts])
 	}
 	if out.Service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil
@@ -144,6 +148,17 @@ func slimCheckpoint(out *Slice, text string) {
 		return
 	}
 	out.Checkpoint = &cp
+}
+
+func slimEntryPorts(out *Slice, text string) {
+	if text == "" {
+		return
+	}
+	ports, err := federation.ParseEntryPorts(text)
+	if err != nil {
+		out.BadEntryPorts = err.Error()
+	}
+	out.EntryPorts = ports
 }
 
 func slimEndpoint(e *discoveryv1.Endpoint) SliceEndpoint {
@@ -207,6 +222,7 @@ func SlimNode(n *corev1.Node) *Node {
 	for _, a := range n.Status.Addresses {
 		byType[a.Type] = append(byType[a.Type], a.Address)
 	}
+	out.All = addresses(slices.Concat(byType[corev1.NodeExternalIP], byType[corev1.NodeInternalIP]))
 	out.Addrs = addresses(byType[corev1.NodeExternalIP])
 	if len(out.Addrs) == 0 {
 		out.Addrs = addresses(byType[corev1.NodeInternalIP])
@@ -221,7 +237,7 @@ func SlimNode(n *corev1.Node) *Node {
 
 // SlimNamespace keeps what Build reads of a Namespace.
 func SlimNamespace(n *corev1.Namespace) *Namespace {
-	out := &Namespace{Namespace: n.Name, UID: string(n.UID), Network: n.Annotations[api.AnnotationNetwork]}
+	out := &Namespace{Namespace: n.Name, UID: string(n.UID), Network: n.Annotations[api.AnnotationNetwork], Refused: n.Labels[api.LabelEntry] == api.EntryRefuse}
 	if out.Network == "" {
 		out.Network = n.Labels[api.LabelTopologyNetwork]
 	}
@@ -235,6 +251,7 @@ func SlimExport(e *mcsv1beta1.ServiceExport) *Export {
 		Since:       e.CreationTimestamp.UTC(),
 		Labels:      maps.Clone(e.Spec.ExportedLabels),
 		Annotations: maps.Clone(e.Spec.ExportedAnnotations),
+		Terms:       slimTerms(e.Annotations),
 	}
 }
 

@@ -25,7 +25,7 @@ func (b *builder) workload(c *cluster, n Name) *federation.Workload {
 	out := &federation.Workload{
 		Key: federation.WorkloadKey{Cluster: c.Name, Namespace: n.Namespace, Name: n.Name},
 		UID: p.UID, Account: id, Network: b.networks[c.Name], Locality: c.localityOf(p.Node, ""),
-		Addrs: slices.Clone(p.Addrs), Inbound: c.inbound(n),
+		Addrs: slices.Clone(p.Addrs), Inbound: b.inbound(c, n),
 	}
 	slices.SortFunc(out.Addrs, netip.Addr.Compare)
 	out.MTLS, out.PortMTLS = b.policies.modes(c, p)
@@ -34,8 +34,9 @@ func (b *builder) workload(c *cluster, n Name) *federation.Workload {
 
 // inbound lists the pod's ports that services lead to. Where services disagree
 // on what a port speaks, the first that says anything counts.
-func (c *cluster) inbound(pod Name) []federation.InboundPort {
+func (b *builder) inbound(c *cluster, pod Name) []federation.InboundPort {
 	found := map[uint16]federation.InboundPort{}
+	exports := map[uint16][]*Export{}
 	for _, of := range c.servicesOf(pod) {
 		s := c.services[of]
 		if s == nil || s.External || s.Import != "" {
@@ -51,7 +52,15 @@ func (c *cluster) inbound(pod Name) []federation.InboundPort {
 				old.Protocol = p.Protocol
 			}
 			found[p.Port] = old
+			if e := c.exports[of]; e != nil && !b.in.reserved(of.Namespace) {
+				exports[p.Port] = append(exports[p.Port], e)
+			}
 		}
+	}
+	for number, by := range exports {
+		p := found[number]
+		p.From, p.NoEntry = c.callers(by)
+		found[number] = p
 	}
 	return slices.SortedFunc(maps.Values(found), func(a, b federation.InboundPort) int { return cmp.Compare(a.Port, b.Port) })
 }

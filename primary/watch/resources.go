@@ -60,6 +60,7 @@ func localResources(namespace string) []resource {
 	out := remoteResources(namespace)
 	out[1].slim = slimSlice
 	out[2].slim = slim(ingest.SlimPod)
+	out[4].fields = "" // a label shuts pods of any namespace out of the entry gateway
 	return append(out,
 		resource{gv: securityv1.SchemeGroupVersion, plural: "peerauthentications", kind: ingest.KindPolicy, object: &securityv1.PeerAuthentication{}, list: &securityv1.PeerAuthenticationList{}, optional: true, slim: slim(ingest.SlimPolicy)},
 		resource{gv: mcsv1beta1.SchemeGroupVersion, plural: "serviceimports", kind: ingest.KindImport, object: &mcsv1beta1.ServiceImport{}, list: &mcsv1beta1.ServiceImportList{}, optional: true, slim: slim(ingest.SlimImport)},

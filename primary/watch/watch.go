@@ -47,6 +47,9 @@ type Options struct {
 	Grace        time.Duration // as registry.Options, and the next two
 	ProbeEvery   time.Duration
 	ReachableFor time.Duration
+	// EntryFrom replaces the addresses from which entry gateways may be called;
+	// nil derives them from nodes and pods.
+	EntryFrom []netip.Prefix
 	// LookUp resolves gateway hostnames; nil means the system's resolver.
 	LookUp  func(ctx context.Context, host string) ([]netip.Addr, error)
 	Log     *slog.Logger // nil discards
@@ -109,6 +112,7 @@ func New(opts Options) (*Watcher, error) {
 		opts: opts, scheme: scheme, dirty: make(chan struct{}, 1), feeds: map[federation.ClusterName]*feed{}, resolved: map[string]resolution{},
 		inputs: ingest.NewInputs(opts.Domain, opts.Namespace), links: map[ingest.Name]*link{}, known: map[federation.ClusterName]map[ref]struct{}{},
 	}
+	w.inputs.EntryFrom = opts.EntryFrom
 	w.metrics = newMetrics(opts.Metrics)
 	w.registry, err = registry.New(registry.Options{
 		Local: opts.Local, Namespace: opts.Namespace, Cluster: string(opts.Cluster),

@@ -15,7 +15,7 @@ const (
 func weigh(o ingest.Object) int {
 	switch o := o.(type) {
 	case *ingest.Export:
-		return weighObject + weighText(o.Labels) + weighText(o.Annotations)
+		return weighObject + weighText(o.Labels) + weighText(o.Annotations) + weighItem*len(o.To)
 	case *ingest.Pod:
 		return weighObject + weighText(o.Labels)
 	case *ingest.Slice:
