@@ -10,9 +10,11 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3proto "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -180,12 +182,14 @@ func TestBuildShares(t *testing.T) {
 // Whatever bytes come as a resource, checking ends without a panic, and what is
 // accepted can be built.
 func FuzzCheck(f *testing.F) {
-	for typeURL, m := range map[string]proto.Message{TypeListener: tcpListener(f), TypeCluster: edsCluster(), TypeEndpoint: assignmentOf(0, 1)} {
+	entry := filtersOf(f, setState(stateCluster, inline(portFormat)), rbac(func(*rbacfilterv3.RBAC, *rbacv3.Policy) {}))
+	entry.FilterChains[0].FilterChainMatch = &listenerv3.FilterChainMatch{SourcePrefixRanges: []*corev3.CidrRange{cidr("10.0.0.0", 8)}}
+	for _, m := range []proto.Message{tcpListener(f), entry, edsCluster(), assignmentOf(0, 1)} {
 		b, err := proto.Marshal(m)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(typeURL, b)
+		f.Add("type.googleapis.com/"+string(m.ProtoReflect().Descriptor().FullName()), b)
 	}
 	f.Fuzz(func(t *testing.T, typeURL string, data []byte) {
 		var m proto.Message

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,8 +38,9 @@ func parseAccess(path string, m *rbacfilterv3.RBAC) (*Access, error) {
 		return nil, unsupported(path+".rules", "missing")
 	}
 	a := &Access{}
-	for name, policy := range m.GetRules().GetPolicies() {
-		at := fmt.Sprintf("%s.rules.policies[%q]", path, name)
+	policies := m.GetRules().GetPolicies()
+	for _, name := range slices.Sorted(maps.Keys(policies)) {
+		policy, at := policies[name], fmt.Sprintf("%s.rules.policies[%q]", path, name)
 		for i, p := range policy.GetPermissions() {
 			if !p.GetAny() {
 				return nil, unsupported(fmt.Sprintf("%s.permissions[%d]", at, i), "anything but any")
