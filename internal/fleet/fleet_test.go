@@ -75,7 +75,11 @@ func TestInformers(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			factory.Start(ctx.Done())
-			factory.WaitForCacheSync(ctx.Done())
+			for kind, ok := range factory.WaitForCacheSync(ctx.Done()) {
+				if !ok {
+					t.Errorf("%v was not read", kind)
+				}
+			}
 			mine := exportsOf(shape, 0)
 			want := 0
 			for _, e := range mine {
@@ -95,6 +99,7 @@ func TestInformers(t *testing.T) {
 			case <-ctx.Done():
 				t.Error("the change was not seen")
 			}
+			cancel()
 			factory.Shutdown()
 		})
 	}
