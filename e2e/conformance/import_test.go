@@ -165,7 +165,7 @@ func versions(f *fixture) {
 func laterNamespace(f *fixture) {
 	f.imported(f.clusters[1], nil)
 	f.must(f.clusters[1].Delete(f.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}}))
-	f.eventually("the namespace goes", func(ctx context.Context) error {
+	f.before(starting, "the namespace goes", func(ctx context.Context) error {
 		err := f.clusters[1].Get(ctx, client.ObjectKey{Name: f.namespace}, &corev1.Namespace{})
 		if apierrors.IsNotFound(err) {
 			return nil
