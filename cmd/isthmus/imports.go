@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +19,10 @@ func newImportsCommand(e *env) *cobra.Command {
 		Use:   "imports [NAMESPACE/NAME]",
 		Short: "Show the services of the clusterset: who exports them, whose word counts, conflicts, endpoints, since when",
 		Long: `Show what the clusters have imported from one another; with a name, everything about that one.
-Where exporters disagree, the oldest export decides; ports are united. The exit code is 3 when something is not well.`,
+Where exporters disagree, the oldest export decides; ports are united. An export to chosen clusters counts in these alone.
+Pods of another network are reached through its gateways: by sidecars, and by pods without one at the port that the entry
+gateway has for each of the import's ports. A pod of a headless service of another network has an address here that stands for it.
+The exit code is 3 when something is not well.`,
 		Example: `  isthmus imports
   isthmus imports shop/checkout
   isthmus imports --context east -o json`,
@@ -63,6 +65,15 @@ func parseService(s string) (namespace, name string, err error) {
 	return namespace, name, nil
 }
 
+// exporterText names an exporter, and to whom it exports where not to all.
+func exporterText(i importview.Import, e importview.Exporter) string {
+	text := fmt.Sprintf("%s (%d)", e.Cluster, i.Endpoints(e.Cluster))
+	if len(e.To) > 0 {
+		text += " to " + strings.Join(e.To, "+")
+	}
+	return text
+}
+
 func printImports(w io.Writer, report importview.Report, detail bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	switch {
@@ -97,7 +108,7 @@ func portsText(i importview.Import) string {
 func exportersText(i importview.Import) string {
 	var out []string
 	for _, e := range i.Exporters {
-		out = append(out, fmt.Sprintf("%s (%d)", e.Cluster, i.Endpoints(e.Cluster)))
+		out = append(out, exporterText(i, e))
 	}
 	return strings.Join(out, ", ")
 }
@@ -116,46 +127,4 @@ func conflictsText(i importview.Import) string {
 		out = append(out, c.Reason)
 	}
 	return strings.Join(out, ", ")
-}
-
-// printImport prints everything about one import.
-func printImport(w io.Writer, now time.Time, i importview.Import) {
-	fmt.Fprintf(w, "%s/%s\t%s\t%s\n", i.Namespace, i.Name, i.Hostname, dash(i.Type))
-	fmt.Fprintln(w, "\nEXPORTED BY\tNETWORK\tSINCE\tREADY ENDPOINTS\tVALID\tREADY\tMESSAGE")
-	for _, e := range i.Exporters {
-		since := "-"
-		if !e.Since.IsZero() {
-			since = age(now, e.Since)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", e.Cluster, dash(e.Network), since, i.Endpoints(e.Cluster), dash(e.Valid), dash(e.Ready), dash(e.Message))
-	}
-	fmt.Fprintln(w, "\nPORT\tNAME\tLEADS TO")
-	for _, p := range i.Ports {
-		fmt.Fprintf(w, "%d/%s\t%s\t%s\n", p.Number, p.Protocol, dash(p.Name), dash(strings.Join(p.Clusters, ", ")))
-	}
-	if i.Winner != "" && len(i.Exporters) > 1 {
-		fmt.Fprintf(w, "\nall else is as %s says, the oldest export\n", i.Winner)
-	}
-	for _, c := range i.Conflicts {
-		fmt.Fprintf(w, "conflict %s: %s (says %s)\n", c.Reason, c.Message, strings.Join(c.Seen, ", "))
-	}
-	fmt.Fprintln(w, "\nIMPORTED BY\tADDRESS\tSINCE\tREADY\tOF\tREADY ENDPOINTS\tREACHED BY")
-	for _, m := range i.Importers {
-		printImporter(w, now, m)
-	}
-}
-
-func printImporter(w io.Writer, now time.Time, m importview.Importer) {
-	head := fmt.Sprintf("%s\t%s\t%s\t%s", m.Cluster, dash(strings.Join(m.IPs, ",")), age(now, m.Since), cmp.Or(m.Message, m.Ready, "-"))
-	if len(m.Sources) == 0 {
-		fmt.Fprintf(w, "%s\t-\t-\t-\n", head)
-	}
-	for _, s := range m.Sources {
-		how := "pods"
-		if s.Cluster != m.Cluster && len(s.Gateways) > 0 {
-			how = "gateway " + strings.Join(s.Gateways, ", ")
-		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", head, s.Cluster, s.Endpoints, how)
-		head = "\t\t\t"
-	}
 }

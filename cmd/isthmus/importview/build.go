@@ -2,7 +2,6 @@ package importview
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -14,12 +13,12 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
-	"github.com/isthmus-mesh/isthmus/federation"
 )
 
 // View is what one cluster holds.
 type View struct {
 	Cluster string
+	Network string // empty: not known
 	Exports []mcsv1beta1.ServiceExport
 	Imports []mcsv1beta1.ServiceImport
 	Slices  []discoveryv1.EndpointSlice // of imports
@@ -43,6 +42,7 @@ func Build(now time.Time, views []View, namespace, name string) Report {
 		i := b.byKey[k]
 		i.Exporters = slices.Collect(maps.Values(b.since[k]))
 		i.sorted()
+		i.decide()
 		report.Imports = append(report.Imports, *i)
 		report.Healthy = report.Healthy && i.well()
 	}
@@ -91,6 +91,7 @@ func (b *builder) export(cluster string, x mcsv1beta1.ServiceExport) {
 	b.exporter(x.Namespace, x.Name, cluster, func(e *Exporter) {
 		said := meshstatus.ExportOf(x)
 		e.Since, e.Valid, e.Ready, e.Conflict, e.Message = said.Since, said.Valid, said.Ready, said.Conflict, said.Message
+		e.To, e.LocalName, e.Entry = said.To, said.LocalName, said.Entry
 	})
 	if c := meta.FindStatusCondition(x.Status.Conditions, string(mcsv1beta1.ServiceExportConditionConflict)); c != nil && c.Status == metav1.ConditionTrue {
 		i.conflict(cluster, c.Reason, c.Message)
@@ -117,22 +118,23 @@ func (b *builder) imported(v View, x mcsv1beta1.ServiceImport) {
 	m := Importer{Cluster: v.Cluster, Since: x.CreationTimestamp.UTC(), IPs: x.Spec.IPs, Sources: []Source{}}
 	if c := meta.FindStatusCondition(x.Status.Conditions, string(mcsv1beta1.ServiceImportConditionReady)); c != nil {
 		m.Ready = string(c.Status)
+		m.Message = c.Message // of what could be better, where it is ready
 		if c.Status != metav1.ConditionTrue {
 			m.Message = c.Reason + ": " + c.Message
 		}
 	}
-	sources := map[string]Source{}
+	sources := map[string]*Source{}
 	for _, c := range x.Status.Clusters {
-		sources[c.Cluster] = Source{Cluster: c.Cluster}
+		sources[c.Cluster] = &Source{Cluster: c.Cluster}
 		b.exporter(x.Namespace, x.Name, c.Cluster, func(*Exporter) {})
 	}
 	for _, s := range v.Slices {
 		if s.Namespace == x.Namespace && s.Labels[mcsv1beta1.LabelServiceName] == x.Name {
-			b.slice(v.Cluster, i, s, sources)
+			b.slice(v, i, s, sources)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(sources)) {
-		m.Sources = append(m.Sources, sources[name])
+		m.Sources = append(m.Sources, *sources[name])
 	}
 	i.Importers = append(i.Importers, m)
 }
@@ -146,41 +148,4 @@ func (i *Import) port(p Port) {
 	}
 	p.Clusters = []string{}
 	i.Ports = append(i.Ports, p)
-}
-
-// slice reads what an importer keeps of one exporter.
-func (b *builder) slice(importer string, i *Import, s discoveryv1.EndpointSlice, sources map[string]Source) {
-	from := s.Labels[mcsv1beta1.LabelSourceCluster]
-	raw := s.Annotations[api.AnnotationCheckpoint]
-	if raw == "" {
-		return // further addresses of the same exporter
-	}
-	c, err := federation.ParseCheckpoint(raw)
-	if err != nil {
-		b.notes = append(b.notes, fmt.Sprintf("%s: EndpointSlice %s/%s: %v", importer, s.Namespace, s.Name, err))
-		return
-	}
-	source := Source{Cluster: from, Network: string(c.Network), Gateways: c.Gateways}
-	byPort := map[uint16]uint32{}
-	for _, n := range c.Ready {
-		byPort[n.Port] += n.Count
-		source.Endpoints = max(source.Endpoints, byPort[n.Port])
-	}
-	sources[from] = source
-	b.exporter(s.Namespace, i.Name, from, func(e *Exporter) {
-		e.Network = string(c.Network)
-		if e.Since.IsZero() {
-			e.Since = c.ExportedSince.UTC()
-		}
-	})
-	for n := range i.Ports {
-		if p := &i.Ports[n]; exposes(c, p) && !slices.Contains(p.Clusters, from) {
-			p.Clusters = append(p.Clusters, from)
-			slices.Sort(p.Clusters)
-		}
-	}
-}
-
-func exposes(c federation.Checkpoint, p *Port) bool {
-	return p.Protocol == "TCP" && slices.ContainsFunc(c.Ports, func(have federation.Port) bool { return int32(have.Number) == p.Number })
 }

@@ -91,7 +91,7 @@ func TestBuild(t *testing.T) {
 	if !slices.Equal(names, []string{"west", "east", "north"}) || i.Endpoints("west") != 3 || i.Endpoints("north") != 0 {
 		t.Errorf("exporters %v: %+v", names, i.Exporters)
 	}
-	if want := []Port{{"http", "TCP", 80, []string{"east", "west"}}, {"admin", "TCP", 81, []string{"west"}}}; !reflect.DeepEqual(i.Ports, want) {
+	if want := []Port{{"http", "TCP", 80, []string{"east", "west"}, "west"}, {"admin", "TCP", 81, []string{"west"}, "west"}}; !reflect.DeepEqual(i.Ports, want) {
 		t.Errorf("ports %+v", i.Ports)
 	}
 	if len(i.Conflicts) != 1 || !slices.Equal(i.Conflicts[0].Seen, []string{"east", "north"}) {

@@ -57,7 +57,7 @@ func look(ctx context.Context, c *cluster.Cluster, namespace string) (View, erro
 	if installed == nil {
 		return View{}, clusterset.ErrNotInstalled
 	}
-	v := View{Cluster: installed.Cluster}
+	v := View{Cluster: installed.Cluster, Network: installed.Network}
 	var slicesErr error
 	found, err := c.Kube.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelManagedBy + "=isthmus"})
 	if err != nil {

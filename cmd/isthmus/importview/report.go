@@ -8,6 +8,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/federation"
 )
 
 // Report is what all clusters that were asked know of imports.
@@ -31,6 +33,7 @@ type Import struct {
 	// Winner is the exporter whose word counts for what they cannot have each their own
 	// way: type, session affinity, traffic policies, labels and annotations.
 	Winner    string     `json:"winner,omitempty"`
+	Fields    []Field    `json:"fields,omitempty"` // empty where it is not known what the winner says
 	Conflicts []Conflict `json:"conflicts,omitempty"`
 }
 
@@ -40,6 +43,7 @@ type Port struct {
 	Protocol string   `json:"protocol"`
 	Number   int32    `json:"number"`
 	Clusters []string `json:"clusters"`
+	Winner   string   `json:"winner,omitempty"` // of these the one whose word counts for the port
 }
 
 // Exporter is a cluster that exports the service.
@@ -53,6 +57,13 @@ type Exporter struct {
 	Ready    string `json:"ready,omitempty"`
 	Conflict string `json:"conflict,omitempty"`
 	Message  string `json:"message,omitempty"` // of what is not well
+	// What the export's annotations say; empty for what is usual.
+	To        []string `json:"to,omitempty"` // clusters that may import it
+	LocalName string   `json:"localName,omitempty"`
+	Entry     string   `json:"entry,omitempty"`
+
+	declared *federation.Declared // as importers remember it; nil where nobody does
+	headless bool
 }
 
 // Importer is a cluster that has the import.
@@ -62,7 +73,8 @@ type Importer struct {
 	IPs     []string  `json:"ips,omitempty"`
 	Ready   string    `json:"ready,omitempty"`
 	Message string    `json:"message,omitempty"`
-	Sources []Source  `json:"sources"` // sorted by cluster
+	Winner  string    `json:"winner,omitempty"` // of the exporters that it sees
+	Sources []Source  `json:"sources"`          // sorted by cluster
 }
 
 // Source is what an importer has of one exporter.
@@ -71,6 +83,12 @@ type Source struct {
 	Endpoints uint32   `json:"endpoints"` // ready ones
 	Network   string   `json:"network,omitempty"`
 	Gateways  []string `json:"gateways,omitempty"` // by which they are reached from other networks
+	How       string   `json:"how,omitempty"`      // HowOwn, HowDirect or HowGateway; empty where nothing is remembered
+	// Pods are those with addresses of their own; Synthetic are addresses that stand for pods of
+	// another network's headless service, which sidecars know.
+	Pods      []Address `json:"pods,omitempty"`
+	Synthetic []Address `json:"synthetic,omitempty"`
+	Entry     *Entry    `json:"entry,omitempty"` // from another network only
 }
 
 // Conflict is a field on which exporters disagree, in the control plane's words.
@@ -101,8 +119,7 @@ func (i Import) Endpoints(cluster string) uint32 {
 	return most
 }
 
-// sorted brings everything into the order that the fields name, and finds the winner:
-// the oldest, by name where two are of one second.
+// sorted brings everything into the order that the fields name; exporters of one second by name.
 func (i *Import) sorted() {
 	slices.SortFunc(i.Exporters, func(a, b Exporter) int {
 		if a.Since.IsZero() != b.Since.IsZero() { // of unknown age: last
@@ -110,9 +127,6 @@ func (i *Import) sorted() {
 		}
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Cluster, b.Cluster))
 	})
-	if len(i.Exporters) > 0 && !i.Exporters[0].Since.IsZero() {
-		i.Winner = i.Exporters[0].Cluster
-	}
 	slices.SortFunc(i.Importers, func(a, b Importer) int { return cmp.Compare(a.Cluster, b.Cluster) })
 	slices.SortFunc(i.Ports, func(a, b Port) int {
 		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Name, b.Name))
