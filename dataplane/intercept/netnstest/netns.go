@@ -127,6 +127,19 @@ func (n *Namespace) Gateway(addrs ...string) {
 	})
 }
 
+// GatewayOnLink makes addr, which is in no subnet of the namespace, the default
+// route by device.
+func (n *Namespace) GatewayOnLink(device, addr string) {
+	n.t.Helper()
+	n.Must(func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(addr), Flags: int(netlink.FLAG_ONLINK)})
+	})
+}
+
 // Forward makes the namespace a router.
 func (n *Namespace) Forward() {
 	n.t.Helper()
