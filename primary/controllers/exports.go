@@ -51,6 +51,9 @@ func (r *Exports) Update(s *federation.Snapshot) {
 	for _, key := range changedServices(old, s) {
 		r.loop.add(key)
 	}
+	if clustersDiffer(old, s) {
+		r.loop.again()
+	}
 	for key, problems := range now {
 		if !slices.Equal(problems, before[key]) {
 			r.loop.add(key)

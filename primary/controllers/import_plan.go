@@ -113,10 +113,10 @@ func importable(s *federation.Snapshot, key objectKey) *federation.Service {
 	if svc == nil || len(svc.Exports) == 0 {
 		return svc
 	}
-	if slices.ContainsFunc(svc.Exports, func(e federation.Export) bool { return !e.Hidden }) || len(declared(svc).Ports) > 0 {
+	if slices.ContainsFunc(svc.Exports, func(e federation.Export) bool { return !e.Hidden }) || svc.Declared != nil || len(svc.Ports) > 0 {
 		return svc
 	}
-	return nil
+	return nil // gateways here pass it on to others
 }
 
 // planRemoval is for an import that nobody exports as far as is known.

@@ -52,7 +52,7 @@ func (r *Imports) Update(s *federation.Snapshot) {
 	for _, key := range changedServices(old, s) {
 		r.loop.add(key)
 	}
-	if clustersDiffer(old, s) { // what was kept for a cluster's sake may go now
+	if clustersDiffer(old, s) { // any may change, also what was kept for a cluster's sake
 		r.loop.again()
 	}
 }

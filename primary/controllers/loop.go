@@ -23,6 +23,10 @@ type loop struct {
 	queue workqueue.TypedRateLimitingInterface[objectKey] // nil while not running
 }
 
+// lateGap is how long the loop waits at least between two keys that are not
+// urgent.
+const lateGap = 2 * time.Millisecond
+
 // add marks key dirty. While the loop does not run nothing is kept: run begins
 // with everything.
 func (l *loop) add(key objectKey) {
@@ -33,7 +37,8 @@ func (l *loop) add(key objectKey) {
 	}
 }
 
-// again marks everything that run's list returns as dirty. It does not block.
+// again marks everything that run's list returns as dirty, for when there is
+// nothing else to do. It does not block.
 func (l *loop) again() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,9 +63,13 @@ func (l *loop) run(ctx context.Context, all func(context.Context) ([]objectKey, 
 		defer l.mu.Unlock()
 		l.queue = nil
 	}()
-	if err := l.list(ctx, queue, all); err != nil {
+	keys, err := all(ctx)
+	if err != nil {
 		queue.ShutDown()
-		return err
+		return fmt.Errorf("%s: list: %w", l.name, err)
+	}
+	for _, key := range keys {
+		queue.Add(key)
 	}
 	var workers sync.WaitGroup
 	for range l.workers {
@@ -71,27 +80,42 @@ func (l *loop) run(ctx context.Context, all func(context.Context) ([]objectKey, 
 	}
 	defer workers.Wait()
 	defer queue.ShutDown()
+	return l.sweep(ctx, queue, again, all)
+}
+
+// sweep feeds the queue with what all returns whenever that is asked for: one key
+// at a time and only while there is nothing else to do, so that what concerns all
+// of them holds up nobody.
+func (l *loop) sweep(ctx context.Context, queue workqueue.TypedRateLimitingInterface[objectKey], again <-chan struct{}, all func(context.Context) ([]objectKey, error)) error {
+	var late []objectKey // in turn, each once: asked for often, all are reached nevertheless
+	waits := map[objectKey]bool{}
 	for {
+		var next <-chan time.Time
+		if len(late) > 0 {
+			next = time.After(lateGap)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-next:
+			if queue.Len() == 0 {
+				queue.Add(late[0])
+				delete(waits, late[0])
+				late = late[1:]
+			}
 		case <-again:
-			if err := l.list(ctx, queue, all); err != nil && ctx.Err() == nil {
-				return err
+			keys, err := all(ctx)
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: list: %w", l.name, err)
+			}
+			for _, key := range keys {
+				if !waits[key] {
+					waits[key] = true
+					late = append(late, key)
+				}
 			}
 		}
 	}
-}
-
-func (l *loop) list(ctx context.Context, queue workqueue.TypedRateLimitingInterface[objectKey], all func(context.Context) ([]objectKey, error)) error {
-	keys, err := all(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: list: %w", l.name, err)
-	}
-	for _, key := range keys {
-		queue.Add(key)
-	}
-	return nil
 }
 
 // next works off one key and reports whether there may be another.

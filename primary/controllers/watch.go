@@ -34,12 +34,11 @@ func watchKind(ctx context.Context, local *Local, kind client.Object, f func(cli
 }
 
 // changedServices returns the clusterset services that differ between two
-// snapshots, and all of them where a cluster differs, since that may change any.
+// snapshots.
 func changedServices(old, now *federation.Snapshot) []objectKey {
-	everything := old == nil || clustersDiffer(old, now)
 	var out []objectKey
 	for svc := range now.Services() {
-		if svc.Key.ClusterSet() && (everything || old.Service(svc.Key) != svc) {
+		if svc.Key.ClusterSet() && (old == nil || old.Service(svc.Key) != svc) {
 			out = append(out, keyOf(svc))
 		}
 	}
