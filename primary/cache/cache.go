@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -103,7 +102,8 @@ type Cache struct {
 	updated  time.Time
 	topology topology
 	gaps     gaps
-	entries  map[federation.ServiceKey]*entry
+	entries  map[federation.ServiceKey]*entry // of every service of snapshot
+	taken    map[federation.ServiceKey]string // as takenEntries gave it
 	groups   map[Group]*groupState
 	members  map[*Member]bool
 	inbound  map[string]*Set // by InboundView.Key
@@ -127,22 +127,21 @@ func New(log *slog.Logger) *Cache {
 }
 
 // Update brings every member to snapshot s, which must not be nil, and wakes
-// those whose State changed.
+// those whose State changed. It looks at each service once, and for each group
+// only at those that changed.
 func (c *Cache) Update(s *federation.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.snapshot, c.updated, c.topology, c.gaps = s, time.Now(), topologyOf(s), gapsOf(s)
-	for key := range c.entries {
-		if s.Service(key) == nil {
-			delete(c.entries, key)
-			delete(c.problems, key)
-		}
-	}
+	c.snapshot, c.updated, c.gaps = s, time.Now(), gapsOf(s)
+	c.topology = topologyOf(s).orSame(c.topology)
+	changed := c.renew()
 	for _, g := range c.groups {
-		c.updateGroup(g)
+		c.updateGroup(g, changed)
 	}
-	for _, e := range c.entries {
-		e.old = nil
+	for _, key := range changed {
+		if e := c.entries[key]; e != nil {
+			e.old = nil
+		}
 	}
 	used := map[string]*Set{}
 	for m := range c.members {
@@ -151,30 +150,30 @@ func (c *Cache) Update(s *federation.Snapshot) {
 	c.inbound = used
 }
 
-// entry returns the entry of svc in the current snapshot.
-func (c *Cache) entry(svc *federation.Service) *entry {
-	topology := c.topology.of(svc)
-	old := c.entries[svc.Key]
-	if old != nil && old.svc == svc && old.topology == topology {
-		return old
-	}
-	e := newEntry(svc, topology, old)
-	c.entries[svc.Key] = e
-	delete(c.problems, svc.Key)
-	return e
-}
-
-func (c *Cache) updateGroup(g *groupState) {
+// updateGroup brings g to the current snapshot, in which those services changed
+// since g's last.
+func (c *Cache) updateGroup(g *groupState, changed []federation.ServiceKey) {
 	static := c.static[g.group.Kind]
 	if g.group.Kind == Entry {
 		static = c.entryListener(g)
 	}
-	g.update(c.snapshot, c.entry, static, func(svc *federation.Service, err error) {
-		if c.problems[svc.Key] != err.Error() {
+	g.update(c.snapshot, changed, static, func(svc *federation.Service) *part {
+		p, err := c.entries[svc.Key].partOf(c.snapshot, g.group)
+		if err != nil && c.problems[svc.Key] != err.Error() {
 			c.problems[svc.Key] = err.Error()
 			c.log.Warn("service left out of xds", "service", svc.Key.Hostname(), "err", err)
 		}
+		return p
 	})
+}
+
+// all returns the keys of all services of the current snapshot.
+func (c *Cache) all() []federation.ServiceKey {
+	out := make([]federation.ServiceKey, 0, len(c.entries))
+	for svc := range c.snapshot.Services() {
+		out = append(out, svc.Key)
+	}
+	return out
 }
 
 // Problems returns what could not be expressed to somebody, by service.
@@ -212,44 +211,6 @@ func makeAll(log *slog.Logger, makers ...generator) []*resources.Resource {
 		out = append(out, r)
 	}
 	return out
-}
-
-// own returns the inbound side of a workload.
-func (c *Cache) own(w *federation.Workload, used map[string]*Set) *Set {
-	view := resources.InboundOf(w, c.snapshot.Cluster(w.Key.Cluster))
-	key := view.Key()
-	if used[key] != nil {
-		return used[key]
-	}
-	set := c.inbound[key]
-	if set == nil {
-		var err error
-		if set, err = inboundSet(view); err != nil {
-			c.log.Warn("workload left without inbound listener", "proxy", fmt.Sprint(w.Key), "err", err)
-		}
-	}
-	used[key] = set
-	return set
-}
-
-func inboundSet(view resources.InboundView) (*Set, error) {
-	ed := newEdit(nil)
-	l, err := resources.NewInbound(view)
-	if err != nil {
-		return nil, err
-	}
-	ed.put(l)
-	for _, p := range view.Ports {
-		if !p.Declared {
-			continue
-		}
-		r, err := resources.NewInboundCluster(p.Port, p.Protocol != federation.ProtocolTCP && p.Protocol != federation.ProtocolUDP)
-		if err != nil {
-			return nil, err
-		}
-		ed.put(r)
-	}
-	return ed.done(nil), nil
 }
 
 // Groups returns the groups that have members, in no order.

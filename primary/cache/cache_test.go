@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -71,7 +72,7 @@ func evolve(t testing.TB, prev *federation.Snapshot, text string) *federation.Sn
 		t.Fatal(err)
 	}
 	for key, svc := range parts.Services {
-		if old := prev.Service(key); old != nil && fmt.Sprint(*old) == fmt.Sprint(*svc) {
+		if old := prev.Service(key); old != nil && reflect.DeepEqual(old, svc) {
 			parts.Services[key] = old
 		}
 	}

@@ -11,20 +11,21 @@ import (
 type entry struct {
 	svc      *federation.Service
 	topology string // as topology.of gave it
+	taken    string // ports at entry gateways that another service has; as takenEntries gave it
 	accounts string // svc.Accounts as a comparable value
 	encoded  map[any]*resources.Resource
 	parts    map[Group]*part
 	old      *entry // of the last snapshot, while this one is filled
 }
 
-func newEntry(svc *federation.Service, topology string, old *entry) *entry {
+func newEntry(svc *federation.Service, topology, taken string, old *entry) *entry {
 	var b strings.Builder
 	for _, id := range svc.Accounts {
 		b.WriteString(id.String())
 		b.WriteByte(' ')
 	}
 	return &entry{
-		svc: svc, topology: topology, accounts: b.String(), old: old,
+		svc: svc, topology: topology, taken: taken, accounts: b.String(), old: old,
 		encoded: map[any]*resources.Resource{}, parts: map[Group]*part{},
 	}
 }

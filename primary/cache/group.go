@@ -45,8 +45,8 @@ type Group struct {
 type groupState struct {
 	group   Group
 	members int
-	parts   map[federation.ServiceKey]*part
-	beaten  map[string]bool // listeners whose address another has
+	parts   map[federation.ServiceKey]*part // of visible services
+	beaten  map[string]bool                 // listeners whose address another has
 	clashes map[federation.ServiceKey]string
 	set     *Set
 	entry   *entryListener // of entry gateways, once there is one
@@ -70,77 +70,82 @@ func onlyHidden(svc *federation.Service) bool {
 	return len(svc.Exports) > 0 && !slices.ContainsFunc(svc.Exports, func(e federation.Export) bool { return !e.Hidden })
 }
 
-// update brings the group's Set to snapshot s, whose services have entries.
-func (g *groupState) update(s *federation.Snapshot, entries func(*federation.Service) *entry, static []*resources.Resource, problem func(*federation.Service, error)) {
-	parts := make(map[federation.ServiceKey]*part, len(g.parts))
+// turn is what became of a part.
+type turn struct{ before, after *part }
+
+// update brings the group's Set to snapshot s, in which those services changed;
+// make returns the part of a service that is there.
+func (g *groupState) update(s *federation.Snapshot, changed []federation.ServiceKey, static []*resources.Resource, make func(*federation.Service) *part) {
 	ed := newEdit(g.set)
 	for _, r := range static {
 		ed.put(r)
 	}
+	var turns []turn
 	moved := false // some listener's address
-	var touched []federation.ServiceKey
-	for svc := range s.Services() {
-		if !g.group.visible(svc) {
-			continue
+	for _, key := range changed {
+		t := turn{before: g.parts[key]}
+		if svc := s.Service(key); svc != nil && g.group.visible(svc) {
+			t.after = make(svc)
+			g.parts[key] = t.after
+		} else {
+			delete(g.parts, key)
 		}
-		p, err := entries(svc).partOf(s, g.group)
-		if err != nil {
-			problem(svc, err)
-		}
-		parts[svc.Key] = p
-		if before := g.parts[svc.Key]; before != p {
-			touched = append(touched, svc.Key)
-			moved = moved || !sameClaims(before, p)
-		}
-	}
-	for key, before := range g.parts {
-		if parts[key] == nil {
-			touched = append(touched, key)
-			moved = moved || len(before.claims) > 0
+		if t.before != t.after {
+			turns = append(turns, t)
+			moved = moved || !sameClaims(t.before, t.after)
 		}
 	}
 	beaten := g.beaten
 	if moved {
-		beaten, g.clashes = settle(s, parts)
+		beaten, g.clashes = settle(s, g.parts)
 	}
-	for _, key := range touched {
-		replace(ed, g.parts[key], parts[key], beaten)
+	// First all that goes: a name may pass from one service to another.
+	for _, t := range turns {
+		t.withdraw(ed)
+	}
+	for _, t := range turns {
+		t.present(ed, beaten)
 	}
 	if moved {
-		g.release(ed, parts, beaten)
+		g.release(ed, g.parts, beaten)
 	}
-	g.parts, g.beaten, g.set = parts, beaten, ed.done(g.set)
+	g.beaten, g.set = beaten, ed.done(g.set)
 }
 
 func sameClaims(a, b *part) bool {
 	if a == nil || b == nil {
 		return (a == nil || len(a.claims) == 0) && (b == nil || len(b.claims) == 0)
 	}
-	return (&part{claims: a.claims}).equal(&part{claims: b.claims})
+	return slices.Equal(a.claims, b.claims)
 }
 
-// replace takes out what only before had, and puts in what after has.
-func replace(ed *edit, before, after *part, beaten map[string]bool) {
-	if before != nil {
-		kept := map[resources.Type]map[string]bool{}
-		if after != nil {
-			for _, r := range after.resources {
-				if kept[r.Type] == nil {
-					kept[r.Type] = map[string]bool{}
-				}
-				kept[r.Type][r.Name] = true
-			}
-		}
-		for _, r := range before.resources {
-			if !kept[r.Type][r.Name] {
-				ed.remove(r.Type, r.Name)
-			}
-		}
-	}
-	if after == nil {
+// withdraw takes out what only before had.
+func (t turn) withdraw(ed *edit) {
+	if t.before == nil {
 		return
 	}
-	for _, r := range after.resources {
+	kept := map[resources.Type]map[string]bool{}
+	if t.after != nil {
+		for _, r := range t.after.resources {
+			if kept[r.Type] == nil {
+				kept[r.Type] = map[string]bool{}
+			}
+			kept[r.Type][r.Name] = true
+		}
+	}
+	for _, r := range t.before.resources {
+		if !kept[r.Type][r.Name] {
+			ed.remove(r.Type, r.Name)
+		}
+	}
+}
+
+// present puts in what after has, listeners without an address aside.
+func (t turn) present(ed *edit, beaten map[string]bool) {
+	if t.after == nil {
+		return
+	}
+	for _, r := range t.after.resources {
 		if r.Type != resources.Listener || !beaten[r.Name] {
 			ed.put(r)
 		}

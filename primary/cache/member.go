@@ -2,6 +2,8 @@ package cache
 
 import (
 	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/federation"
 )
 
 // Member is a proxy that is kept up to date until it is closed.
@@ -11,6 +13,7 @@ type Member struct {
 	group   *groupState
 	state   atomic.Pointer[State]
 	changed chan struct{}
+	memo    memo
 }
 
 // Join makes p a member. Close must be called in the end.
@@ -19,10 +22,10 @@ func (c *Cache) Join(p Proxy) *Member {
 	defer c.mu.Unlock()
 	g := c.groups[p.Group]
 	if g == nil {
-		g = &groupState{group: p.Group}
+		g = &groupState{group: p.Group, parts: map[federation.ServiceKey]*part{}}
 		c.groups[p.Group] = g
 		if c.snapshot != nil {
-			c.updateGroup(g)
+			c.updateGroup(g, c.all())
 		}
 	}
 	g.members++
@@ -60,11 +63,7 @@ func (c *Cache) updateMember(m *Member, used map[string]*Set) {
 	next := &State{Shared: m.group.set, Since: c.updated, limits: limits{unread: c.gaps.unread[g.Cluster], blank: c.gaps.blank}}
 	next.known = g.Kind != Sidecar
 	if !next.known {
-		w := c.snapshot.Workload(m.proxy.Workload)
-		if w != nil && w.Account.String() == m.proxy.Identity {
-			next.known = true
-			next.Own = c.own(w, used)
-		}
+		next.Own, next.known = c.own(m, used)
 	}
 	old := m.state.Load()
 	if old != nil && old.Shared == next.Shared && old.Own == next.Own && old.limits == next.limits {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/resources"
@@ -209,6 +210,10 @@ func (b *partBuilder) gatewayPod(pod resources.PodPort) {
 func (b *partBuilder) entryGateway() {
 	for _, p := range b.svc.EntryPorts {
 		if port, ok := b.svc.Port(p.Service); p.Cluster != b.group.Cluster || !ok || port.Protocol == federation.ProtocolUDP {
+			continue
+		}
+		if strings.Contains(b.taken, takenEntry(p)) {
+			b.errs = append(b.errs, fmt.Errorf("%w: entry port %d of %s is another's", resources.ErrInvalid, p.Port, b.svc.Key.Hostname()))
 			continue
 		}
 		name := resources.OutboundKey{Service: b.svc.Key, Port: p.Service}

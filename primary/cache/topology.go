@@ -32,6 +32,14 @@ func topologyOf(s *federation.Snapshot) topology {
 	return t
 }
 
+// orSame returns old where it says the same, so that comparing with it is quick.
+func (t topology) orSame(old topology) topology {
+	if t.all == old.all {
+		return old
+	}
+	return t
+}
+
 // of returns what of the topology concerns svc.
 func (t topology) of(svc *federation.Service) string {
 	if svc.Key.ClusterSet() || svc.Failover {
