@@ -1,0 +1,167 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
+)
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func fixed() metav1.Time { return metav1.NewTime(noon) }
+
+// book is a ledger in memory.
+type book struct {
+	retired
+	err    error
+	writes int
+}
+
+func (b *book) write(_ context.Context, r retired) (retired, error) {
+	if b.err != nil {
+		return retired{}, b.err
+	}
+	b.retired, b.writes = r, b.writes+1
+	return retired{}, nil
+}
+
+func ports(numbers ...uint16) wanted {
+	out := wanted{Ports: map[uint16]bool{}}
+	for _, n := range numbers {
+		out.Ports[n] = true
+	}
+	return out
+}
+
+// What is given up is in the ledger before settle returns, and not given to
+// others; while the ledger cannot be written, nobody may go on.
+func TestSettle(t *testing.T) {
+	b := &book{}
+	n := newNumbers(PortRange{20000, 20001}, range4{netip.MustParsePrefix("240.241.0.0/16")}, b)
+	first, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "x"}, ports(80, 81), noon)
+	if err != nil || len(first.Entry) != 2 || len(first.Short) != 0 || b.writes != 0 {
+		t.Fatalf("%+v, %v, %d writes", first, err, b.writes)
+	}
+	second, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "y"}, ports(80), noon)
+	if err != nil || len(second.Entry) != 0 || len(second.Short) != 1 || second.Short[0].Reason != reasonEntryPortsUsedUp || !strings.Contains(second.Short[0].Message, "20000-20001") ||
+		!strings.Contains(second.Short[0].Message, "entry.ports") {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	b.err = errors.New("no API server")
+	for range 2 { // again is no way around it
+		if _, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "x"}, ports(81), noon); !errors.Is(err, b.err) {
+			t.Fatalf("given up without a note: %v", err)
+		}
+	}
+	b.err = nil
+	if got, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "x"}, ports(81), noon); err != nil || got.Entry[81] != first.Entry[81] {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if len(b.Entry) != 1 || b.Entry[0].Number != int(first.Entry[80]) || b.Entry[0].Key != "a/x/80" {
+		t.Fatalf("ledger %+v", b.Entry)
+	}
+	if second, _ = n.settle(t.Context(), objectKey{Namespace: "a", Name: "y"}, ports(80), noon.Add(24*time.Hour)); len(second.Entry) != 0 {
+		t.Fatalf("%v is given within 25 h", second.Entry)
+	}
+	if second, _ = n.settle(t.Context(), objectKey{Namespace: "a", Name: "y"}, ports(80), noon.Add(25*time.Hour)); second.Entry[80] != first.Entry[80] {
+		t.Fatalf("%+v", second)
+	}
+}
+
+func TestSettlePods(t *testing.T) {
+	b := &book{}
+	n := newNumbers(PortRange{}, range4{netip.MustParsePrefix("240.241.0.0/29")}, b)
+	key := objectKey{Namespace: "a", Name: "db"}
+	want := wanted{Pods: map[podOf]bool{}}
+	for i := range 8 {
+		want.Pods[podOf{"west", fmt.Sprintf("db-%d", i)}] = true
+	}
+	got, err := n.settle(t.Context(), key, want, noon)
+	if err != nil || len(got.Synthetic) != 6 || len(got.Short) != 1 || !strings.Contains(got.Short[0].Message, "2 pods") || !strings.Contains(got.Short[0].Message, "240.241.0.0/29") {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	addrs := slices.SortedFunc(maps.Values(got.Synthetic), netip.Addr.Compare)
+	if addrs[0].String() != "240.241.0.1" || addrs[5].String() != "240.241.0.6" || len(slices.Compact(addrs)) != 6 {
+		t.Errorf("addresses %v", addrs)
+	}
+	if _, err := n.settle(t.Context(), key, wanted{}, noon); err != nil || len(b.Synthetic) != 6 || len(n.imports()) != 0 {
+		t.Errorf("given up: %v, %+v, %v", err, b.Synthetic, n.imports())
+	}
+}
+
+func TestRange4(t *testing.T) {
+	for _, text := range []string{"240.241.0.0/16", "10.255.255.0/24", "0.0.0.0/0", "240.241.7.9/20"} {
+		r := range4{netip.MustParsePrefix(text)}
+		for _, n := range []int{1, 2, r.last()} {
+			if back, ok := r.offset(r.at(n)); !ok || back != n {
+				t.Errorf("%s: %d is %s is %d, %v", text, n, r.at(n), back, ok)
+			}
+		}
+	}
+	for _, none := range []range4{{}, {netip.MustParsePrefix("fd00::/64")}, {netip.MustParsePrefix("10.0.0.0/31")}} {
+		if _, ok := none.offset(netip.MustParseAddr("10.0.0.1")); ok || none.last() != 0 {
+			t.Errorf("%v has addresses", none.prefix)
+		}
+	}
+	if _, ok := (range4{netip.MustParsePrefix("240.241.0.0/16")}).offset(netip.MustParseAddr("fd00::1")); ok {
+		t.Error("another family")
+	}
+}
+
+func TestParsePortRange(t *testing.T) {
+	if r, err := ParsePortRange("20000-29999"); err != nil || r != (PortRange{20000, 29999}) || r.String() != "20000-29999" || !r.Contains(20000) || r.Contains(30000) {
+		t.Errorf("%v, %v", r, err)
+	}
+	for _, bad := range []string{"", "20000", "20000-", "80-90", "3000-2000", "20000-70000", "a-b", "20000-29999-3"} {
+		if r, err := ParsePortRange(bad); err == nil {
+			t.Errorf("%q is %v", bad, r)
+		}
+	}
+}
+
+func TestRetiredBounds(t *testing.T) {
+	var all []allot.Rested
+	long := strings.Repeat("n", 63)
+	for i := range 10000 {
+		all = append(all, allot.Rested{Number: 20000 + i, Key: long + "/" + long + "/65535", Since: noon})
+	}
+	text, err := formatRested(all, portWords())
+	if err != nil || len(text) > maxRetiredBytes {
+		t.Fatalf("%d bytes, %v", len(text), err)
+	}
+	if back := parseRested(text, portWords()); len(back) != len(all) || back[7].Number != 20007 || !back[7].Since.Equal(noon) {
+		t.Errorf("%d come back: %+v", len(back), back[7])
+	}
+	words := range4{netip.MustParsePrefix("240.240.0.0/12")}.words()
+	for i := range 60000 {
+		all = append(all, allot.Rested{Number: 100000 + i, Since: noon})
+	}
+	if _, err := formatRested(all, words); err == nil {
+		t.Error("more than an object holds")
+	}
+}
+
+// FuzzParseRested reads anything, and what it has read comes back as it was.
+func FuzzParseRested(f *testing.F) {
+	f.Add("20001 1700000000 shop/reviews/80\n20002 1700000000\n")
+	f.Add("240.241.0.1 1700000000 shop/db/west/db-0\nx\n1 2 3 4")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, w := range []words{portWords(), range4{netip.MustParsePrefix("240.241.0.0/16")}.words()} {
+			read := parseRested(text, w)
+			again := parseRested(linesOf(read, w, true), w)
+			if !slices.EqualFunc(read, again, func(a, b allot.Rested) bool { return a.Number == b.Number && a.Key == b.Key && a.Since.Equal(b.Since) }) {
+				t.Errorf("%+v became %+v", read, again)
+			}
+		}
+	})
+}
