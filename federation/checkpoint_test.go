@@ -2,6 +2,7 @@ package federation
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -27,6 +28,8 @@ func checkpointExample(t testing.TB) Checkpoint {
 		Ready:         []CheckpointCount{{9080, Locality{"r1", "z1"}, 2}, {9080, Locality{}, 1}},
 		Accounts:      []trust.ID{id},
 		Plaintext:     []netip.Addr{netip.MustParseAddr("10.1.0.9")},
+		Pods:          []CheckpointPod{{"db-0", id}, {"db-1", id}},
+		NoEntry:       true,
 	}
 }
 
@@ -68,6 +71,12 @@ func TestParseCheckpointRefuses(t *testing.T) {
 		"gateway no port":  strings.Replace(good, `192.0.2.7:15443`, `192.0.2.7`, 1),
 		"gateway port 0":   strings.Replace(good, `192.0.2.7:15443`, `192.0.2.7:0`, 1),
 		"bad account":      strings.Replace(good, `/sa/reviews`, `/sa/../x`, 1),
+		"pod no name":      strings.Replace(good, `"db-0"`, `""`, 1),
+		"pod odd name":     strings.Replace(good, `"db-0"`, `"db_0"`, 1),
+		"pods not sorted":  strings.Replace(good, `"db-0"`, `"db-2"`, 1),
+		"pod twice":        strings.Replace(good, `"db-0"`, `"db-1"`, 1),
+		"pod no account":   strings.Replace(good, `"pods":[{"name":"db-0","account":"spiffe`, `"pods":[{"name":"db-0","account":"x`, 1),
+		"too many pods":    strings.Replace(good, `"pods":[`, `"pods":[`+manyPods(MaxCheckpointPods), 1),
 		"too long":         good + strings.Repeat(" ", MaxCheckpointBytes),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,6 +84,23 @@ func TestParseCheckpointRefuses(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+// manyPods is a list of n pods that sort before those of the example.
+func manyPods(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"name":"a-%04d","account":"spiffe://cluster.local/ns/shop/sa/a"},`, i)
+	}
+	return b.String()
+}
+
+// A checkpoint of before pods were in it stays readable.
+func TestParseOldCheckpoint(t *testing.T) {
+	c, err := ParseCheckpoint(`{"network":"west","exportedSince":"2026-11-21T02:00:00Z","headless":true,"ready":[{"port":1,"count":1}]}`)
+	if err != nil || len(c.Pods) > 0 || c.NoEntry || len(c.Ready) != 1 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -45,6 +45,15 @@ func newWorld(seed uint64) *world {
 	for _, c := range worldClusters {
 		w.objects[c] = map[objectID]Object{}
 		w.states[c] = ClusterState{Name: c, Local: c == "east", Served: c == "east", Read: true, Reachable: true, Network: federation.NetworkName(c)}
+		n := Name{"shop", "a"} // one service that all have to begin with
+		port := mcs.Port{Name: "http", Transport: mcs.TCP, Number: 80}
+		for _, o := range []Object{
+			&Service{Name: n, IPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}, Ports: []ServicePort{{Port: port, Protocol: ParseProtocol(port)}}},
+			&Export{Name: n, Since: time.Unix(1, 0).UTC(), Terms: Terms{Failover: true}},
+			&Slice{Name: Name{"shop", "s1"}, Service: "a", Ports: []SlicePort{{"http", 8080}}, Endpoints: []SliceEndpoint{{Addr: w.addr(), Pod: "a"}, {Addr: w.addr()}}},
+		} {
+			w.objects[c][objectID{o.Kind(), o.ID()}] = o
+		}
 	}
 	return w
 }
@@ -91,7 +100,7 @@ func (w *world) nextState(c federation.ClusterName) event {
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
 func (w *world) name() Name {
-	return Name{pick(w.r, "shop", "bank", "kube-system"), pick(w.r, "a", "b", "c")}
+	return Name{pick(w.r, "shop", "shop", "shop", "bank", "kube-system"), pick(w.r, "a", "a", "b", "c")}
 }
 
 func (w *world) object(c federation.ClusterName) Object {
@@ -104,19 +113,35 @@ func (w *world) object(c federation.ClusterName) Object {
 	case 5, 6:
 		return &Pod{
 			Name: n, UID: "u", Account: pick(r, "one", "two"), Node: pick(r, "n1", "n2"), Injected: r.IntN(3) > 0, Done: r.IntN(9) == 0,
-			Addrs: []netip.Addr{w.addr()}, Labels: map[string]string{"app": pick(r, "x", "y")},
+			Addrs: []netip.Addr{w.addr()}, Labels: map[string]string{"app": pick(r, "x", "y")}, HostNetwork: r.IntN(9) == 0,
 		}
 	case 7:
 		return &Node{
 			Node: pick(r, "n1", "n2"), Locality: federation.Locality{Region: "r", Zone: pick(r, "z1", "z2")},
-			Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, CIDRs: []netip.Prefix{pick(r, netip.MustParsePrefix("10.0.0.0/30"), netip.MustParsePrefix("10.9.0.0/16"))},
+			Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, All: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(6 + r.IntN(2))})}, CIDRs: []netip.Prefix{pick(r, netip.MustParsePrefix("10.0.0.0/30"), netip.MustParsePrefix("10.9.0.0/16"))},
 		}
 	case 8, 9:
-		return &Export{Name: n, Since: time.Unix(int64(r.IntN(3)), 0).UTC()}
+		return &Export{Name: n, Since: time.Unix(int64(r.IntN(3)), 0).UTC(), Terms: w.terms()}
 	case 10:
 		return w.rare(c, n)
 	}
 	return w.imported(n)
+}
+
+func (w *world) terms() Terms {
+	r := w.r
+	t := Terms{NoEntry: r.IntN(4) == 0, Failover: r.IntN(3) == 0}
+	switch r.IntN(8) {
+	case 0, 1:
+		t.To = []federation.ClusterName{"north", "south"}
+	case 2:
+		t.To = []federation.ClusterName{"east"}
+	case 3:
+		t.BadTo = "no good"
+	case 4:
+		t.BadEntry, t.BadLocalName = "no good", "no good"
+	}
+	return t
 }
 
 func (w *world) service(n Name) *Service {
@@ -156,9 +181,15 @@ func (w *world) slice(n Name) *Slice {
 
 func (w *world) rare(c federation.ClusterName, n Name) Object {
 	r := w.r
-	switch r.IntN(4) {
+	switch r.IntN(6) {
+	case 4:
+		return &Service{Name: Name{pick(r, "isthmus-system", "shop"), "entry"}, Entry: r.IntN(3) > 0}
+	case 5:
+		s := w.slice(Name{pick(r, "isthmus-system", "shop"), "entry"})
+		s.Name.Name = "entry-1"
+		return s
 	case 0:
-		return &Namespace{Namespace: pick(r, "isthmus-system", "shop"), Network: pick(r, "east", "west", "")}
+		return &Namespace{Namespace: pick(r, "isthmus-system", "shop"), Network: pick(r, "east", "west", ""), Refused: r.IntN(2) == 0}
 	case 1:
 		p := &Policy{Name: Name{pick(r, "shop", "isthmus-system"), n.Name}, Since: time.Unix(int64(r.IntN(3)), 0).UTC(), Mode: Mode(r.IntN(4))}
 		if r.IntN(2) == 0 {
@@ -182,6 +213,19 @@ func (w *world) imported(n Name) Object {
 	s := &Slice{
 		Name: Name{n.Namespace, fmt.Sprintf("isthmus-%s-%s", n.Name, source)}, Service: n.Name, Source: source,
 		Ports: []SlicePort{{"http", 8080}}, Endpoints: []SliceEndpoint{{Addr: w.addr()}},
+	}
+	s.Endpoints[0].Pod = pick(r, "", "a", "b")
+	for i := range r.IntN(3) {
+		s.EntryPorts = append(s.EntryPorts, federation.EntryPort{Service: uint16(80 + i), Port: uint16(20000 + 2*r.IntN(3) + i)})
+	}
+	if r.IntN(9) == 0 {
+		s.EntryPorts, s.BadEntryPorts = nil, "no good"
+	}
+	if r.IntN(2) == 0 {
+		cp.Headless, cp.Pods = true, []federation.CheckpointPod{{Name: "a"}}
+	}
+	if cp.NoEntry = r.IntN(3) == 0; r.IntN(7) == 0 {
+		cp.Network = "other"
 	}
 	if s.Checkpoint = &cp; r.IntN(5) == 0 {
 		s.Checkpoint, s.BadCheckpoint = nil, "no good"

@@ -150,6 +150,15 @@ func clustersText(s *federation.Snapshot) string {
 		for _, g := range c.Gateways {
 			fmt.Fprintf(&b, "  gateway %s silent=%v\n", g.Addr, g.Silent)
 		}
+		for _, a := range c.Entries {
+			fmt.Fprintf(&b, "  entry %s\n", a)
+		}
+		for _, p := range c.Inside {
+			fmt.Fprintf(&b, "  inside %s\n", p)
+		}
+		for _, a := range c.ShutOut {
+			fmt.Fprintf(&b, "  shut out %s\n", a)
+		}
 	}
 	return b.String()
 }
@@ -157,7 +166,14 @@ func clustersText(s *federation.Snapshot) string {
 func servicesText(s *federation.Snapshot) string {
 	var b strings.Builder
 	for svc := range s.Services() {
-		fmt.Fprintf(&b, "%s of=%s headless=%v sameZone=%v\n", svc.Key.Hostname(), svc.Key.Cluster, svc.Headless, svc.SameZone)
+		fmt.Fprintf(&b, "%s of=%s headless=%v sameZone=%v", svc.Key.Hostname(), svc.Key.Cluster, svc.Headless, svc.SameZone)
+		if svc.Failover {
+			b.WriteString(" failover")
+		}
+		if !svc.VisibleTo("east") {
+			b.WriteString(" invisible")
+		}
+		b.WriteString("\n")
 		for _, v := range svc.VIPs {
 			fmt.Fprintf(&b, "  vip %s %s\n", v.Cluster, v.Addr)
 		}
@@ -178,7 +194,19 @@ func servicesText(s *federation.Snapshot) string {
 			for _, p := range e.Ports {
 				fmt.Fprintf(&b, " %s", portText(p))
 			}
+			if e.To != nil {
+				fmt.Fprintf(&b, " to=%s hidden=%v", e.To, e.Hidden)
+			}
+			if e.NoEntry {
+				b.WriteString(" no entry")
+			}
 			b.WriteString("\n")
+		}
+		for _, p := range svc.EntryPorts {
+			fmt.Fprintf(&b, "  entry port %s %d>%d\n", p.Cluster, p.Port, p.Service)
+		}
+		for _, a := range svc.Synthetic {
+			fmt.Fprintf(&b, "  synthetic %s %s for %s of %s\n", a.In, a.Addr, a.Pod, a.Of)
 		}
 	}
 	return b.String()
@@ -206,6 +234,12 @@ func workloadsText(s *federation.Snapshot) string {
 		}
 		for _, p := range w.Inbound {
 			line += fmt.Sprintf(" inbound=%d/%s(%s)", p.Port, p.Protocol, p.Service.Name)
+			if p.From != nil {
+				line += fmt.Sprintf(" from=%s", p.From)
+			}
+			if p.NoEntry {
+				line += " no entry"
+			}
 		}
 		lines = append(lines, line+"\n")
 	}
