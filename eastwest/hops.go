@@ -16,6 +16,7 @@ type View struct {
 	Network federation.NetworkName
 	Zone    string // empty unless the service prefers near endpoints
 	MTLS    bool   // the proxy speaks the mesh's mTLS
+	Entry   bool   // an entry gateway, and some export of the service refuses those
 }
 
 // Hop is an address to dial for a port of a service: a pod of the own network,
@@ -66,7 +67,7 @@ type builder struct {
 	s      *federation.Snapshot
 	region string // of the view's cluster
 	speaks bool   // mTLS to this service: somebody may answer, and the view can
-	hidden map[federation.ClusterName]bool
+	hidden map[federation.ClusterName]bool // clusters whose export is not for the view
 }
 
 func newBuilder(svc *federation.Service, port uint16, view View, s *federation.Snapshot) *builder {
@@ -75,7 +76,7 @@ func newBuilder(svc *federation.Service, port uint16, view View, s *federation.S
 		b.region = own.Locality.Region
 	}
 	for i := range svc.Exports {
-		if e := &svc.Exports[i]; e.Hidden {
+		if e := &svc.Exports[i]; e.Hidden || view.Entry && e.NoEntry {
 			if b.hidden == nil {
 				b.hidden = map[federation.ClusterName]bool{}
 			}
@@ -86,7 +87,7 @@ func newBuilder(svc *federation.Service, port uint16, view View, s *federation.S
 }
 
 // used reports whether endpoints of cluster are: it is not lost, and its export
-// is not hidden.
+// is for the view.
 func (b *builder) used(cluster federation.ClusterName) bool {
 	return !b.hidden[cluster] && !b.lost(cluster)
 }

@@ -118,6 +118,9 @@ func (b *partBuilder) endpoints(port uint16) generator {
 	if b.svc.SameZone {
 		view.Zone = b.group.Zone
 	}
+	if b.group.Kind == Entry {
+		view.Entry = slices.ContainsFunc(b.svc.Exports, func(e federation.Export) bool { return e.NoEntry })
+	}
 	return func() (*resources.Resource, error) {
 		return b.fresh(endpointsKey{port, view}, func() (*resources.Resource, error) {
 			return resources.NewEndpoints(b.s, b.svc, port, view)

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -24,7 +27,7 @@ import (
 )
 
 const mesh = `
-cluster east network=blue region=eu local read gateways=192.0.2.1:15443
+cluster east network=blue region=eu local read gateways=192.0.2.1:15443 inside=10.1.0.0/16,fd00:1::/64 shutout=10.1.0.66,fd00:1::66
 cluster west network=green region=us read gateways=192.0.2.7:15443
 service reviews.shop
   port 9080 http
@@ -42,8 +45,16 @@ service near.shop@east
   port 80 http
   vip east 10.96.0.8
   endpoint east 10.1.0.9 pod=plain 80:8080
+service db.shop headless
+  port 5432 tcp
+  export east 5432/tcp
+  export west 5432/tcp
+  endpoint east 10.1.0.5 pod=db-0 account=db mtls 5432:15432
+  endpoint west 10.2.0.5 pod=db-0 account=db mtls 5432:15432
+  synthetic east west db-0 240.241.0.7
 workload east/shop/web-1 account=web 8080/http 8081/tcp 8082/auto 8083/http2 mtls:8081=strict mtls:9999=disable
 workload east/shop/web-2 account=web mtls=strict 8080/http
+workload east/shop/chosen account=web 8080/http 8081/auto from:8080=east,west noentry:8080 from:8081=east
 `
 
 // every returns every kind of resource that there is, by a name for its golden.
@@ -78,7 +89,7 @@ func every(t testing.TB) map[string]*resources.Resource {
 	add("outbound", o, err)
 	p, err := resources.NewPassthrough()
 	add("passthrough", p, err)
-	for _, pod := range []string{"web-1", "web-2"} {
+	for _, pod := range []string{"web-1", "web-2", "chosen"} {
 		in, err := resources.NewInbound(resources.InboundOf(s.Workload(federation.WorkloadKey{Cluster: "east", Namespace: "shop", Name: pod}), s.Cluster("east")))
 		add("inbound-"+pod, in, err)
 	}
@@ -92,7 +103,36 @@ func every(t testing.TB) map[string]*resources.Resource {
 	add("gateway-cluster", gc, err)
 	ge, err := resources.NewGatewayEndpoints(s, svc, 9080, "green")
 	add("gateway-endpoints", ge, err)
+	everyPod(s, add)
+	entry, err := resources.NewEntry(s.Cluster("east").Inside, s.Cluster("east").ShutOut)
+	add("entry-listener", entry, err)
+	closed, err := resources.NewEntry(nil, nil)
+	add("entry-listener-closed", closed, err)
+	ec, err := resources.NewEntryCluster(svc, 9080, 20001)
+	add("entry-cluster", ec, err)
 	return out
+}
+
+// everyPod adds what single pods of a headless service have.
+func everyPod(s *federation.Snapshot, add func(string, *resources.Resource, error)) {
+	db := s.Service(federation.ServiceKey{Namespace: "shop", Name: "db"})
+	view := resources.View{Cluster: "east", Network: "blue", MTLS: true}
+	for _, p := range resources.Pods(s, db, 5432, view) {
+		name := "pod-near"
+		if p.Distant {
+			name = "pod-distant"
+		}
+		c, err := resources.NewPodCluster(db, db.Ports[0], p, true)
+		add(name+"-cluster", c, err)
+		e, err := resources.NewPodEndpoints(s, db, p, view)
+		add(name+"-endpoints", e, err)
+	}
+	for _, p := range resources.GatewayPods(s, db, 5432, "blue") {
+		c, err := resources.NewGatewayPodCluster(db.Key, p)
+		add("gateway-pod-cluster", c, err)
+		e, err := resources.NewGatewayPodEndpoints(db.Key, p)
+		add("gateway-pod-endpoints", e, err)
+	}
 }
 
 // Every message, and every message packed in one, passes Envoy's own
@@ -172,6 +212,7 @@ func TestGoldens(t *testing.T) {
 	for _, name := range []string{
 		"listener-auto", "cluster-http", "endpoints-http", "route", "outbound", "passthrough",
 		"inbound-web-2", "inbound-cluster-http", "gateway-listener", "gateway-cluster", "gateway-endpoints",
+		"inbound-chosen", "entry-listener", "entry-cluster", "pod-distant-cluster", "pod-distant-endpoints", "gateway-pod-endpoints",
 	} {
 		r := all[name]
 		file := filepath.Join("testdata", name+".json")
@@ -219,6 +260,82 @@ func text(t *testing.T, r *resources.Resource) []byte {
 		t.Fatal(err)
 	}
 	return append(out, '\n')
+}
+
+// Without a range nobody may call, and Envoy takes no listener without chains nor
+// one range in two of them.
+func TestEntryChains(t *testing.T) {
+	inside := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.9.0.5/32")}
+	shut := []netip.Addr{netip.MustParseAddr("10.9.0.5")}
+	for name, tt := range map[string]struct {
+		inside []netip.Prefix
+		shut   []netip.Addr
+		want   []string // per chain: its ranges
+	}{
+		"nobody":    {nil, nil, []string{"127.0.0.0/8 ::1/128"}},
+		"all shut":  {nil, shut, []string{"10.9.0.5/32"}},
+		"open":      {inside, nil, []string{"10.1.0.0/16 10.9.0.5/32"}},
+		"both":      {inside, shut, []string{"10.9.0.5/32", "10.1.0.0/16"}},
+		"only shut": {inside[1:], shut, []string{"10.9.0.5/32"}},
+	} {
+		r, err := resources.NewEntry(tt.inside, tt.shut)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l listenerv3.Listener
+		if err := r.Body.UnmarshalTo(&l); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range l.FilterChains {
+			var ranges []string
+			for _, p := range c.FilterChainMatch.SourcePrefixRanges {
+				ranges = append(ranges, fmt.Sprintf("%s/%d", p.AddressPrefix, p.PrefixLen.Value))
+			}
+			got = append(got, strings.Join(ranges, " "))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// An empty list of clusters, which nobody should make, is not a list of all.
+func TestFromNobodyIsNotEverybody(t *testing.T) {
+	w := &federation.Workload{Key: federation.WorkloadKey{Cluster: "east"}, Inbound: []federation.InboundPort{{Port: 80, From: []federation.ClusterName{}}}}
+	v := resources.InboundOf(w, nil)
+	if got := v.Ports[0].From; !slices.Equal(got, []federation.ClusterName{"east"}) {
+		t.Errorf("from %q", got)
+	}
+}
+
+// What differs in an inbound view differs in its key.
+func TestInboundKeyHoldsEverything(t *testing.T) {
+	id, err := meshtest.Account("isthmus-system", "isthmus-entry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for i, v := range []resources.InboundView{
+		{},
+		{Mode: federation.MTLSStrict},
+		{Inside: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}},
+		{Entry: id},
+		{Ports: []resources.InboundPort{{Port: 80}}},
+		{Ports: []resources.InboundPort{{Port: 80, Declared: true}}},
+		{Ports: []resources.InboundPort{{Port: 80, NoEntry: true}}},
+		{Ports: []resources.InboundPort{{Port: 80, Protocol: federation.ProtocolTCP}}},
+		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{}}}},
+		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{"a", "b"}}}},
+		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{"a b"}}}},
+		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{"a"}}, {Port: 81}}},
+		{Ports: []resources.InboundPort{{Port: 80}, {Port: 81, From: []federation.ClusterName{"a"}}}},
+	} {
+		if j, ok := seen[v.Key()]; ok {
+			t.Errorf("views %d and %d have the key %q", i, j, v.Key())
+		}
+		seen[v.Key()] = i
+	}
 }
 
 // Equal inputs give equal bytes, in whatever order they came.
