@@ -26,9 +26,13 @@ const deadline = 30 * time.Second
 
 // TestMain makes the test binary the program itself where a test starts it so.
 func TestMain(m *testing.M) {
-	if os.Getenv("ISTHMUS_PROXY_TEST") == "main" {
+	switch os.Getenv("ISTHMUS_PROXY_TEST") {
+	case "main":
 		main()
 		return
+	case "weak":
+		fmt.Fprintln(os.Stderr, weak())
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -44,8 +48,19 @@ type process struct {
 
 func start(t testing.TB, at *netnstest.Namespace, args ...string) *process {
 	t.Helper()
+	return startAs(t, "main", at, args...)
+}
+
+// startWeak is start without any capability.
+func startWeak(t testing.TB, at *netnstest.Namespace, args ...string) *process {
+	t.Helper()
+	return startAs(t, "weak", at, args...)
+}
+
+func startAs(t testing.TB, as string, at *netnstest.Namespace, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, at: at, cmd: exec.Command("/proc/self/exe", args...), log: new(buffer), end: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "ISTHMUS_PROXY_TEST=main")
+	p.cmd.Env = append(os.Environ(), "ISTHMUS_PROXY_TEST="+as)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := at.Start(p.cmd); err != nil {
 		t.Fatal(err)

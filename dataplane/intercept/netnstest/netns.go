@@ -114,6 +114,12 @@ func address(device string, addrs []string) error {
 	return netlink.LinkSetUp(link)
 }
 
+// Address gives a device one more address (such as "10.0.0.9/24").
+func (n *Namespace) Address(device, addr string) {
+	n.t.Helper()
+	n.Must(func() error { return address(device, []string{addr}) })
+}
+
 // Gateway makes each of addrs the default route of its family.
 func (n *Namespace) Gateway(addrs ...string) {
 	n.t.Helper()
