@@ -47,6 +47,7 @@ func negativeSpecs() []spec {
 func isNXDOMAIN(output string) error { return contains("NXDOMAIN")(output) }
 
 func noIPv6(f *fixture) {
+	f.podAddresses(f.clusters[0], 1)
 	f.answers("nslookup "+f.name(), contains("Name:"))
 	f.answers("nslookup -type=AAAA "+f.name()+".", func(output string) error {
 		if strings.Contains(output, "NXDOMAIN") {
@@ -99,6 +100,7 @@ func version(f *fixture) {
 }
 
 func noClusterName(f *fixture) {
+	f.podAddresses(f.clusters[0], 1)
 	f.answers("nslookup "+f.name(), contains("Name:"))
 	for _, c := range f.clusters {
 		f.answers("nslookup "+f.name(c.name), isNXDOMAIN)

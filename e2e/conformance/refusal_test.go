@@ -79,8 +79,8 @@ func userImport(f *fixture) {
 func userChange(f *fixture) {
 	i := f.imported(f.clusters[1], hasAddress)
 	ours := i.Spec.DeepCopy()
-	i.Spec.IPs = []string{"192.0.2.1"}
-	if err := f.clusters[1].Update(f.Context(), i); err != nil {
+	change := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"ips":["192.0.2.1"]}}`))
+	if err := f.clusters[1].Patch(f.Context(), i, change); err != nil {
 		f.refused(err)
 	}
 	f.imported(f.clusters[1], func(i *mcsv1beta1.ServiceImport) error { return same(i.Spec, *ours) })
