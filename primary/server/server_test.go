@@ -56,6 +56,9 @@ var env *testenv.Env
 
 func TestMain(m *testing.M) {
 	ctrllog.SetLogger(logr.Discard())
+	if file := os.Getenv(planeVariable); file != "" {
+		os.Exit(planeMain(file))
+	}
 	os.Exit(testenv.Shared(m, func(e *testenv.Env) { env = e }))
 }
 
