@@ -32,6 +32,7 @@ type envoyPlane struct {
 	bootstrap  string // file
 	config     envoy.Config
 	identified <-chan struct{}
+	refuses    bool // draining takes no new connections
 }
 
 func (p *app) newEnvoy() (*envoyPlane, error) {
@@ -41,7 +42,7 @@ func (p *app) newEnvoy() (*envoyPlane, error) {
 	}
 	e := &envoyPlane{
 		socket: filepath.Join(dir, "isthmus.sock"), bootstrap: filepath.Join(dir, "bootstrap.json"), identified: p.identity.Ready(),
-		admin: envoy.NewAdmin(filepath.Join(dir, "admin.sock")),
+		admin: envoy.NewAdmin(filepath.Join(dir, "admin.sock")), refuses: p.cfg.role == roleGateway,
 	}
 	e.config = envoy.Config{Node: p.cfg.node(), Socket: e.socket, Admin: filepath.Join(dir, "admin.sock")}
 	e.relay, err = relay.New(relay.Options{Conn: p.discovery, Node: p.cfg.node(), LastGood: p.lastGood(), Log: p.log.With("part", "relay")})
@@ -136,7 +137,8 @@ func (e *envoyPlane) Ready() error {
 	return e.admin.Ready(ctx)
 }
 
-func (e *envoyPlane) Drain(ctx context.Context) error { return e.admin.Drain(ctx) }
+// Drain takes no new callers at a gateway, as the built-in data plane.
+func (e *envoyPlane) Drain(ctx context.Context) error { return e.admin.Drain(ctx, e.refuses) }
 
 func (e *envoyPlane) Pages(o *admin.Options) prometheus.Gatherer {
 	o.State, o.XDS = e.relay.State, e.relay.Status

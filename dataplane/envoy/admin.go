@@ -68,10 +68,14 @@ func (a *Admin) JSON(ctx context.Context, path string) (json.RawMessage, error) 
 	return body, err
 }
 
-// Drain has Envoy ask its callers to leave, and returns when no connection is
-// left or ctx ends.
-func (a *Admin) Drain(ctx context.Context) error {
-	if _, err := a.do(ctx, http.MethodPost, "/drain_listeners?graceful&skip_exit"); err != nil {
+// Drain has Envoy ask its callers to leave, or with refuse take no new ones, and
+// returns when no connection is left or ctx ends.
+func (a *Admin) Drain(ctx context.Context, refuse bool) error {
+	how := "/drain_listeners?graceful&skip_exit"
+	if refuse {
+		how = "/drain_listeners" // closes the sockets that listen; what is open goes on
+	}
+	if _, err := a.do(ctx, http.MethodPost, how); err != nil {
 		return err
 	}
 	tick := time.NewTicker(100 * time.Millisecond)

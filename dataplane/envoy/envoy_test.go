@@ -217,7 +217,8 @@ func TestAdmin(t *testing.T) {
 			http.Error(w, "INITIALIZING", 503)
 		}
 	})
-	mux.HandleFunc("POST /drain_listeners", func(http.ResponseWriter, *http.Request) {})
+	var asked []string
+	mux.HandleFunc("POST /drain_listeners", func(_ http.ResponseWriter, r *http.Request) { asked = append(asked, r.URL.RawQuery) })
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"stats":[{"name":"listener.0.0.0.0_15001.downstream_cx_active","value":%d},{"name":"listener.admin.downstream_cx_active","value":1}]}`, open.Add(-1))
 	})
@@ -239,8 +240,14 @@ func TestAdmin(t *testing.T) {
 	if err := a.Ready(ctx); err == nil || !strings.Contains(err.Error(), "INITIALIZING") {
 		t.Errorf("ready: %v", err)
 	}
-	if err := a.Drain(ctx); err != nil || open.Load() != 0 {
-		t.Errorf("drain: %v, %d open", err, open.Load())
+	for _, refuse := range []bool{false, true} {
+		open.Store(2)
+		if err := a.Drain(ctx, refuse); err != nil || open.Load() != 0 {
+			t.Errorf("drain: %v, %d open", err, open.Load())
+		}
+	}
+	if len(asked) != 2 || asked[0] != "graceful&skip_exit" || asked[1] != "" {
+		t.Errorf("drained by %q", asked)
 	}
 	if err := a.Ready(ctx); err != nil {
 		t.Errorf("ready: %v", err)
