@@ -78,10 +78,10 @@ func (c *client) disconnect() {
 func (c *client) wanted(url string) []string {
 	var out []string
 	if url == eds {
-		for name, body := range c.types[cds].bodies {
+		for _, body := range c.types[cds].bodies {
 			var m clusterv3.Cluster
 			if err := unmarshal(body, &m); err == nil && m.GetType() == clusterv3.Cluster_EDS {
-				out = append(out, name)
+				out = append(out, m.GetEdsClusterConfig().GetServiceName())
 			}
 		}
 	} else {

@@ -98,6 +98,10 @@ func gateway(cluster string) who {
 	return who{namespace: "isthmus-system", account: "isthmus-eastwest", cluster: cluster, pod: "gw-1", say: map[string]string{"PROXY_TYPE": "east-west"}}
 }
 
+func entry(cluster string) who {
+	return who{namespace: "isthmus-system", account: "isthmus-entry", cluster: cluster, pod: "entry-1", say: map[string]string{"PROXY_TYPE": "entry"}}
+}
+
 func (w who) node() *corev3.Node {
 	fields := map[string]string{
 		"CLUSTER_ID": w.cluster, "NAMESPACE": w.namespace, "SERVICE_ACCOUNT": w.account, "POD_NAME": w.pod, "SPEAKS": "mtls",

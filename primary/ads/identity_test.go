@@ -30,6 +30,10 @@ func TestIdentity(t *testing.T) {
 		"another cluster":      {claim("CLUSTER_ID", "west"), codes.PermissionDenied},
 		"another pod":          {claim("POD_NAME", "web-2"), codes.PermissionDenied},
 		"a workload's gateway": {claim("PROXY_TYPE", "east-west"), codes.PermissionDenied},
+		"a workload's entry":   {claim("PROXY_TYPE", "entry"), codes.PermissionDenied},
+		"a gateway's entry":    {who{namespace: "isthmus-system", account: "isthmus-eastwest", cluster: "east", say: map[string]string{"PROXY_TYPE": "entry"}}, codes.PermissionDenied},
+		"an entry's gateway":   {who{namespace: "isthmus-system", account: "isthmus-entry", cluster: "east", say: map[string]string{"PROXY_TYPE": "east-west"}}, codes.PermissionDenied},
+		"the name elsewhere":   {who{namespace: "shop", account: "isthmus-entry", cluster: "east", say: map[string]string{"PROXY_TYPE": "entry"}}, codes.PermissionDenied},
 		"an unknown type":      {claim("PROXY_TYPE", "api"), codes.InvalidArgument},
 		"no cluster proved":    {who{namespace: "shop", account: "web"}, codes.PermissionDenied},
 	} {

@@ -21,7 +21,8 @@ func unmarshal(b []byte, m proto.Message) error { return proto.Unmarshal(b, m) }
 func randomMesh(r *rand.Rand) string {
 	var b strings.Builder
 	silent := []string{"", "/silent"}
-	fmt.Fprintf(&b, "cluster east network=blue region=eu local read gateways=192.0.2.1:15443\n")
+	fmt.Fprintf(&b, "cluster east network=blue region=eu local read gateways=192.0.2.1:15443 inside=10.1.0.0/16%s shutout=%s\n",
+		[]string{"", ",192.0.2.30/32"}[r.IntN(2)], []string{"", "10.1.9.9"}[r.IntN(2)])
 	fmt.Fprintf(&b, "cluster west network=green region=eu read gateways=192.0.2.7:15443%s,192.0.2.8:15443\n", silent[r.IntN(2)])
 	protocols := []string{"http", "http2", "tcp", "auto"}
 	for i := range 10 {
@@ -46,13 +47,15 @@ func randomMesh(r *rand.Rand) string {
 			fmt.Fprintf(&b, "  endpoint east 10.1.%d.%d pod=p%d account=s%d %s 80:8080 81:8081\n", i, e+1, e, r.IntN(2), []string{"mtls", ""}[r.IntN(2)])
 		}
 		if local == "" {
-			fmt.Fprintf(&b, "  export east 80/http 81/tcp\n  export west 80/http\n")
+			fmt.Fprintf(&b, "  export east 80/http 81/tcp%s\n  export west 80/http%s\n", []string{"", " noentry"}[r.IntN(2)], []string{"", " hidden"}[r.IntN(2)])
+			fmt.Fprintf(&b, "  entry east 80 %d\n", 20000+r.IntN(8)) // some are claimed twice, some pass on
 			for e := range r.IntN(3) {
 				fmt.Fprintf(&b, "  endpoint west 10.2.%d.%d pod=p%d account=s%d mtls 80:8080 81:8081\n", i, e+1, e, i)
+				fmt.Fprintf(&b, "  synthetic east west p%d 240.241.%d.%d\n", e, i, e)
 			}
 		}
 	}
-	fmt.Fprintf(&b, "workload east/shop/web-1 account=web mtls=%s 8080/%s\n", []string{"strict", "permissive"}[r.IntN(2)], protocols[r.IntN(4)])
+	fmt.Fprintf(&b, "workload east/shop/web-1 account=web mtls=%s 8080/%s%s\n", []string{"strict", "permissive"}[r.IntN(2)], protocols[r.IntN(4)], []string{"", " from:8080=east noentry:8080"}[r.IntN(2)])
 	return b.String()
 }
 
@@ -67,8 +70,11 @@ func settled(s *federation.Snapshot, w who) map[string]map[string][]byte {
 		Workload: federation.WorkloadKey{Cluster: federation.ClusterName(w.cluster), Namespace: w.namespace, Name: w.pod},
 		Identity: "spiffe://cluster.local/ns/" + w.namespace + "/sa/" + w.account,
 	}
-	if w.say["PROXY_TYPE"] != "" {
+	switch w.say["PROXY_TYPE"] {
+	case "east-west":
 		p.Group.Kind = cache.EastWest
+	case "entry":
+		p.Group.Kind = cache.Entry
 	}
 	m := c.Join(p)
 	defer m.Close()
@@ -95,6 +101,7 @@ func TestBothProtocolsReachTheSameState(t *testing.T) {
 			clients := []*client{
 				newClient(t, b, web(), false), newClient(t, b, web(), true),
 				newClient(t, b, gateway("west"), false), newClient(t, b, gateway("west"), true),
+				newClient(t, b, entry("east"), false), newClient(t, b, entry("east"), true),
 			}
 			for range 20 {
 				s := meshtest.Snapshot(t, randomMesh(r))
