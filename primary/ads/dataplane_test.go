@@ -68,12 +68,10 @@ func (a *applier) size() (clusters, assignments, listeners int) {
 	return len(a.config.Clusters), len(a.config.Assignments), len(a.config.Listeners)
 }
 
-// The data plane's own client takes everything, refuses nothing, and is never
-// given a listener before what it refers to, while services come and go.
-func TestBuiltInDataPlane(t *testing.T) {
-	b := start(t, nil)
-	b.Update(meshtest.Snapshot(t, twoClusters))
-	w := web()
+// dataPlane returns the data plane's own client once it is ready; it runs until
+// the test ends.
+func dataPlane(t *testing.T, b *bench, w who) (*applier, *xds.Client) {
+	t.Helper()
 	conn, err := grpc.NewClient(b.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			return streamer(w.context(ctx), desc, cc, method, opts...)
@@ -81,7 +79,6 @@ func TestBuiltInDataPlane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
 	a := &applier{ran: make(chan struct{}, 1)}
 	client, err := xds.New(xds.Options{Conn: conn, Node: w.node(), Applier: a})
 	if err != nil {
@@ -90,12 +87,54 @@ func TestBuiltInDataPlane(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- client.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	t.Cleanup(func() { cancel(); <-done; conn.Close() })
 	select {
 	case <-client.Ready():
 	case <-time.After(patience):
 		t.Fatalf("not ready: %+v", client.Status())
 	}
+	return a, client
+}
+
+// It takes all that entry gateways, callees of chosen clusters, and gateways with
+// headless services are sent.
+func TestBuiltInDataPlaneTakesEveryKind(t *testing.T) {
+	b := start(t, nil)
+	b.Update(meshtest.Snapshot(t, entered()+`service db.shop headless
+  port 5432 tcp
+  export west 5432/tcp
+  endpoint west 10.2.0.5 pod=db-0 account=db mtls 5432:15432
+  synthetic east west db-0 240.241.0.7
+workload east/shop/chosen-1 account=chosen 8080/http from:8080=east,west noentry:8080
+`))
+	chosen := who{namespace: "shop", account: "chosen", cluster: "east", pod: "chosen-1"}
+	for _, tt := range []struct {
+		who                              who
+		clusters, assignments, listeners int
+	}{
+		{entry("east"), 1, 1, 1},
+		{gateway("west"), 3, 3, 1},
+		{chosen, 6, 3, 5},
+	} {
+		a, client := dataPlane(t, b, tt.who)
+		eventually(t, tt.who.account+" has everything", func() bool {
+			c, e, l := a.size()
+			return c == tt.clusters && e == tt.assignments && l == tt.listeners
+		})
+		a.mu.Lock()
+		for _, err := range a.errs {
+			t.Errorf("%s: %v (%+v)", tt.who.account, err, client.Status())
+		}
+		a.mu.Unlock()
+	}
+}
+
+// The data plane's own client takes everything, refuses nothing, and is never
+// given a listener before what it refers to, while services come and go.
+func TestBuiltInDataPlane(t *testing.T) {
+	b := start(t, nil)
+	b.Update(meshtest.Snapshot(t, twoClusters))
+	a, client := dataPlane(t, b, web())
 	reaches := func(clusters, assignments, listeners int) {
 		t.Helper()
 		deadline := time.After(patience)
