@@ -31,6 +31,7 @@ func (w *Watcher) loop(ctx context.Context) {
 			return
 		case <-w.dirty:
 		case <-tick.C:
+		case <-w.held():
 		}
 	}
 }
@@ -55,15 +56,29 @@ func (w *Watcher) step(now time.Time) bool {
 		}
 	}
 	w.setResolved(&ch)
-	prev := w.latest.Load()
 	defer w.noteUnread(statuses, feeds) // after the snapshot is out
-	if prev != nil && ch.Empty() {
+	if w.hold.built != nil && ch.Empty() {
+		if due := w.hold.due(); !due.IsZero() && !now.Before(due) {
+			w.publish(w.hold.built)
+		}
 		return false
 	}
-	next := ingest.Build(prev, w.inputs, ch)
+	next := ingest.Build(w.hold.built, w.inputs, ch)
 	w.metrics.built(time.Since(now), states, feeds)
-	w.publish(next)
+	wait := w.hold.add(w.latest.Load(), next, ch, w.opts.Cluster, now)
+	if !wait || !now.Before(w.hold.due()) {
+		w.publish(next)
+	}
 	return true
+}
+
+// held ticks when what is held has to go out; it is nil while nothing is.
+func (w *Watcher) held() <-chan time.Time {
+	due := w.hold.due()
+	if due.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(due))
 }
 
 func (w *Watcher) currentFeeds() map[federation.ClusterName]*feed {
@@ -176,6 +191,7 @@ func (w *Watcher) noteUnread(statuses []registry.Status, feeds map[federation.Cl
 
 // publish hands the snapshot out; whoever is slow gets the newest later.
 func (w *Watcher) publish(s *federation.Snapshot) {
+	w.hold.release()
 	w.latest.Store(s)
 	if w.opts.OnSnapshot != nil {
 		w.opts.OnSnapshot(s)

@@ -77,6 +77,7 @@ type Watcher struct {
 	inputs *ingest.Inputs
 	links  map[ingest.Name]*link
 	known  map[federation.ClusterName]map[ref]struct{} // what inputs hold
+	hold   hold
 }
 
 // New checks opts. It does no I/O.
