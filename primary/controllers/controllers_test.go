@@ -14,6 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
@@ -34,10 +35,17 @@ func TestMain(m *testing.M) {
 // local returns the test's API server as the controllers see it.
 func local(t *testing.T) *controllers.Local {
 	t.Helper()
+	return localWith(t, func(*rest.Config) {})
+}
+
+func localWith(t *testing.T, change func(*rest.Config)) *controllers.Local {
+	t.Helper()
 	env.InstallMCS(t)
 	env.InstallIsthmus(t)
 	env.EnsureNamespace(t, api.SystemNamespace)
-	l, err := controllers.NewLocal(env.Config, api.SystemNamespace)
+	config := rest.CopyConfig(env.Config)
+	change(config)
+	l, err := controllers.NewLocal(config, api.SystemNamespace)
 	if err != nil {
 		t.Fatal(err)
 	}

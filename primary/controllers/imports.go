@@ -75,7 +75,7 @@ func (r *Imports) term() *numbers {
 func (r *Imports) Run(ctx context.Context) error {
 	numbers, err := r.seed(ctx)
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	r.mu.Lock()
 	r.numbers = numbers
@@ -100,11 +100,19 @@ func (r *Imports) Run(ctx context.Context) error {
 			}
 		})
 		if err != nil {
-			return fmt.Errorf("watch for imports: %w", err)
+			return unlessEnded(ctx, fmt.Errorf("watch for imports: %w", err))
 		}
 		defer stop()
 	}
 	return r.loop.run(ctx, r.all)
+}
+
+// unlessEnded returns err, or nil where ctx has ended, which explains it.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // byServiceName maps what belongs to an import to it.
