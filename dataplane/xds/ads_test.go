@@ -240,6 +240,13 @@ func dial(t testing.TB, addr string) *grpc.ClientConn {
 	return conn
 }
 
+// sharing is an xds cluster with the load assignment of that name.
+func sharing(name, assignment string) *clusterv3.Cluster {
+	c := edsCluster(name)
+	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{ServiceName: assignment}
+	return c
+}
+
 func edsCluster(name string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}}
 }

@@ -256,6 +256,43 @@ func TestRemovalUnsubscribes(t *testing.T) {
 	r.await(t, TypeCluster, "passthrough")
 }
 
+// Of two xds clusters that share a load assignment each may come and go: it is
+// asked for once, waited for by none that comes later, and given up with the
+// last.
+func TestSharedAssignment(t *testing.T) {
+	s, r := startADS(t, "127.0.0.1:0"), newRecorder()
+	start(t, s.addr, r, nil)
+	st := s.accept(t)
+	st.next(TypeCluster)
+	st.next(TypeListener)
+	st.acked(TypeCluster, "1", nil, sharing("entry|20001", "a"), edsCluster("a"), sharing("entry|20002", "b"))
+	if got := st.next(TypeEndpoint).GetResourceNamesSubscribe(); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"a", "b"}) {
+		t.Fatalf("asked for load assignments %v", got)
+	}
+	st.acked(TypeEndpoint, "1", nil, assignment("a"))
+	r.await(t, TypeCluster, "a", "entry|20001")
+	st.acked(TypeEndpoint, "2", []string{"b"})
+	r.await(t, TypeCluster, "a", "entry|20001", "entry|20002")
+	st.acked(TypeCluster, "2", []string{"entry|20001"}, sharing("entry|20003", "a")) // the port changed
+	st.acked(TypeCluster, "3", []string{"a"})
+	st.quiet() // nothing to ask for, nothing to give up
+	r.await(t, TypeCluster, "entry|20002", "entry|20003")
+	r.await(t, TypeEndpoint, "a")
+	st.acked(TypeCluster, "4", nil, sharing("entry|20003", "c")) // another service has the port
+	req := st.next(TypeEndpoint)
+	if !slices.Equal(req.GetResourceNamesSubscribe(), []string{"c"}) || !slices.Equal(req.GetResourceNamesUnsubscribe(), []string{"a"}) {
+		t.Errorf("subscription: %v", req)
+	}
+	st.acked(TypeEndpoint, "3", nil, assignment("c"))
+	r.await(t, TypeEndpoint, "c")
+	st.acked(TypeCluster, "5", []string{"entry|20002", "entry|20003"})
+	if got := st.next(TypeEndpoint).GetResourceNamesUnsubscribe(); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"b", "c"}) {
+		t.Errorf("gave up %v", got)
+	}
+	r.await(t, TypeCluster)
+	r.await(t, TypeEndpoint)
+}
+
 func TestReconnectKeepsState(t *testing.T) {
 	s, r := startADS(t, "127.0.0.1:0"), newRecorder()
 	c, _ := start(t, s.addr, r, nil)

@@ -163,8 +163,8 @@ func TestAnyHistoryEndsTheSame(t *testing.T) {
 	}
 }
 
-// mutate changes, adds or removes one resource. An xds cluster and a listener of
-// a name refer to the load assignment and the routes of that name.
+// mutate changes, adds or removes one resource. An xds cluster refers to any load
+// assignment, maybe that of others too, a listener to the routes of its name.
 func mutate(t testing.TB, rng *rand.Rand, contents map[string]map[string]*discoveryv3.Resource, step int) {
 	name := fmt.Sprint("r", rng.IntN(6))
 	typeURL := Types()[rng.IntN(4)]
@@ -175,7 +175,7 @@ func mutate(t testing.TB, rng *rand.Rand, contents map[string]map[string]*discov
 	version := fmt.Sprint(step)
 	switch typeURL {
 	case TypeCluster:
-		contents[typeURL][name] = wrap(t, version, edsCluster(name))
+		contents[typeURL][name] = wrap(t, version, sharing(name, fmt.Sprint("r", rng.IntN(6))))
 		contents[typeURL]["bad"] = wrap(t, version, edsCluster("bad"))
 	case TypeEndpoint:
 		contents[typeURL][name] = wrap(t, version, assignment(name))
@@ -191,11 +191,20 @@ func (s *modelServer) wanted() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[string][]string{}
+	shared := map[string]bool{}
+	for _, r := range s.contents[TypeCluster] {
+		m, err := r.GetResource().UnmarshalNew()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, name := range references(m) {
+			shared[name] = true
+		}
+	}
 	for _, typeURL := range Types() {
 		for name := range s.contents[typeURL] {
-			_, cluster := s.contents[TypeCluster][name]
 			_, listener := s.contents[TypeListener][name]
-			if wildcard(typeURL) || typeURL == TypeEndpoint && cluster || typeURL == TypeRoute && listener {
+			if wildcard(typeURL) || typeURL == TypeEndpoint && shared[name] || typeURL == TypeRoute && listener {
 				out[typeURL] = append(out[typeURL], name)
 			}
 		}
