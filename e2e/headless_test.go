@@ -79,7 +79,7 @@ func TestHeadlessAcrossNetworks(t *testing.T) {
 		}
 		for _, url := range []string{"http://" + host + ":8080", "tcp://" + host + ":9090", "banner://" + host + ":9091"} {
 			s := caller.Reaches(t, url, 30*time.Second, "west")
-			if len(s.Pods) != 1 || s.Pods[pod].Requests == 0 {
+			if len(s.Pods) != 1 || s.Pods["west/"+pod].Requests == 0 {
 				t.Errorf("%s was answered by %v", url, s.Pods)
 			}
 		}
@@ -99,7 +99,7 @@ func TestHeadlessAcrossNetworks(t *testing.T) {
 		mesh.West.Ready(t, ns, "app=db", 2)
 		caller.Resolves(t, "db-1.west."+name, "A", addrs["db-1"]) // the same again
 		s := caller.Reaches(t, "http://db-1.west."+name+":8080", 30*time.Second, "west")
-		if len(s.Pods) != 1 || s.Pods["db-1"].Requests == 0 {
+		if len(s.Pods) != 1 || s.Pods["west/db-1"].Requests == 0 {
 			t.Errorf("answered by %v", s.Pods)
 		}
 		traffic.Flowing(20)
