@@ -12,9 +12,11 @@ func newCheckCommand(e *env) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use:   "check [CONTEXT...]",
-		Short: "Prove each link: API, sync, gateway, mTLS, roots, clocks, versions, DNS",
+		Short: "Prove each link: API, sync, gateway, mTLS, roots, clocks, versions, DNS, the entry gateway",
 		Long: `Prove that the links of these clusters work now; without contexts, of all in the kubeconfig.
 Gateways are proved by the control planes, whose probes end in an mTLS handshake with the right identity.
+Of each cluster it looks at what pods without a sidecar need: the entry gateway, its NetworkPolicy, how many of its ports are
+free; whether the addresses that stand for pods of other networks overlap any of the cluster's; and the guard for ServiceImports.
 The exit code is 3 when something is not well.`,
 		Example: `  isthmus check east west
   isthmus check -o json`,

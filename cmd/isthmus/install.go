@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"helm.sh/helm/v4/pkg/strvals"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
@@ -31,6 +32,7 @@ type installFlags struct {
 	gateways    []string
 	allowServer []string
 	dns         string
+	set         []string
 	timeout     time.Duration
 	verbose     bool
 }
@@ -40,7 +42,7 @@ func newInstallCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install CONTEXT...",
 		Short: "Install the mesh in clusters of one clusterset, and wait until it is ready",
-		Long: `Install the control plane, the east-west gateway and the definitions in each cluster, and let its CoreDNS serve the
+		Long: `Install the control plane, the east-west and the entry gateway and the definitions in each cluster, and let its CoreDNS serve the
 names of the clusterset (one zone and one option in its Corefile; uninstall takes them back).
 The first installation makes the clusterset's root, whose key stays on this machine, encrypted, in
 ~/.isthmus/CLUSTERSET (or $ISTHMUS_HOME); the next ones find it there. Each cluster gets an
@@ -48,6 +50,7 @@ intermediate of its own. It may be run again: nothing changes that is as it shou
 		Example: `  isthmus install east west
   isthmus install prod-eu --cluster-name prod-eu=eu --network vpc-1
   isthmus install east west --network east=lan,west=lan      (pods reach one another directly)
+  isthmus install west --set entry.ports=30000-31999 --set syntheticRange=240.10.0.0/16
   isthmus install west --root-cert root.crt --root-key root.key --root-passphrase-file pass`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: e.complete,
@@ -74,6 +77,7 @@ intermediate of its own. It may be run again: nothing changes that is as it shou
 	flags.StringSliceVar(&f.gateways, "gateway-address", nil, "HOST:PORT of the east-west gateway where its Service cannot tell it (one cluster)")
 	flags.StringSliceVar(&f.allowServer, "allow-server", nil, "remote API servers to accept although they are on loopback; for tests")
 	flags.StringVar(&f.dns, "dns", string(clusterset.DNSAuto), "auto: let the cluster's CoreDNS serve the clusterset's names; skip: leave it alone")
+	flags.StringArrayVar(&f.set, "set", nil, "KEY=VALUE of the chart, as helm's --set; to be given again at the next installation")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long to wait until all is ready")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say each object")
 	return cmd
@@ -122,6 +126,10 @@ func doInstall(ctx context.Context, f installFlags, home string, clusters []*clu
 	if f.dns != "" && f.dns != string(clusterset.DNSAuto) && f.dns != string(clusterset.DNSSkip) {
 		return nil, usageErrorf("--dns is auto or skip, not %q", f.dns)
 	}
+	extra, err := parseSettings(f.set)
+	if err != nil {
+		return nil, err
+	}
 	issuer, err := clusterset.OpenIssuer(store, f.files, domain)
 	if err != nil {
 		return nil, err
@@ -134,9 +142,20 @@ func doInstall(ctx context.Context, f installFlags, home string, clusters []*clu
 	return clusterset.Install(ctx, clusterset.InstallOptions{
 		Targets: targets, Domain: domain, Issuer: issuer, Progress: step, DNS: clusterset.DNSMode(f.dns),
 		Values: install.Values{
-			Clusterset: f.clusterset, Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer,
+			Clusterset: f.clusterset, Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer, Extra: extra,
 		},
 	})
+}
+
+// parseSettings reads --set as helm does; the chart's schema checks what it gives.
+func parseSettings(given []string) (map[string]any, error) {
+	out := map[string]any{}
+	for _, text := range given {
+		if err := strvals.ParseInto(text, out); err != nil {
+			return nil, usageErrorf("--set %s: %v", text, err)
+		}
+	}
+	return out, nil
 }
 
 // isWait tells the steps that take long from those that write one object.

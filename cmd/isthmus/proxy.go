@@ -31,6 +31,9 @@ func newProxyCommand(e *env) *cobra.Command {
 	return cmd
 }
 
+// proxyTypes are the types that proxies name themselves by.
+var proxyTypes = []string{"sidecar", api.GatewayEastWest, api.GatewayEntry}
+
 // proxyRow is a proxy and the context by whose control plane it is served.
 type proxyRow struct {
 	Context string `json:"context"`
@@ -39,23 +42,31 @@ type proxyRow struct {
 
 func newProxyListCommand(e *env) *cobra.Command {
 	var out output
+	var kind string
 	cmd := &cobra.Command{
 		Use:   "list [CONTEXT...]",
 		Short: "List connected proxies with the state of each resource type",
-		Long:  "List the proxies that are connected to the control planes of the contexts, all of the kubeconfig by default. The exit code is 3 when one refuses something.",
+		Long:  "List the proxies that are connected to the control planes of the contexts, all of the kubeconfig by default: sidecars, east-west gateways and entry gateways. The exit code is 3 when one refuses something.",
 		Example: `  isthmus proxy list
-  isthmus proxy list east -o json`,
+  isthmus proxy list east -o json
+  isthmus proxy list --type entry`,
 		ValidArgsFunction: e.complete,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if kind != "" && !slices.Contains(proxyTypes, kind) {
+				return usageErrorf("--type %q is none of %s", kind, strings.Join(proxyTypes, ", "))
+			}
 			rows, err := listProxies(cmd.Context(), e, args)
 			if err != nil {
 				return err
 			}
+			rows = slices.DeleteFunc(rows, func(r proxyRow) bool { return kind != "" && r.Type != kind })
 			good := !slices.ContainsFunc(rows, func(r proxyRow) bool { return meshstatus.Refuses(r.ProxyStatus) })
 			return finish(good, out, e.Out, map[string]any{"proxies": rows}, func(w io.Writer) error { return printProxies(w, rows) })
 		},
 	}
 	addOutput(cmd, &out)
+	cmd.Flags().StringVar(&kind, "type", "", "only proxies of this type: "+strings.Join(proxyTypes, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(proxyTypes, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
 	return cmd
 }
 
@@ -158,7 +169,8 @@ func newProxyConfigCommand(e *env) *cobra.Command {
 		Long: `Print the resources that the proxy of a pod has accepted, or another page of its own: ` + strings.Join(sortedKeys(proxyPages), ", ") + `.
 POD is NAMESPACE/NAME, or a name in the namespace of -n. The output is JSON, except for stats.`,
 		Example: `  isthmus proxy config bookinfo/client-5f7c9 --context east
-  isthmus proxy config isthmus-system/isthmus-eastwest-7d4 --part endpoints --context west`,
+  isthmus proxy config isthmus-system/isthmus-eastwest-7d4 --part endpoints --context west
+  isthmus proxy config isthmus-system/isthmus-entry-5c9 --part clusters      (entry|PORT: what each entry port leads to)`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			page, ok := proxyPages[part]

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
@@ -22,7 +23,8 @@ func newStatusCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [CONTEXT...]",
 		Short: "Show clusters, links, gateways, exports and proxies: the state, and since when",
-		Long: `Show what the clusters say of themselves; without contexts, of all in the kubeconfig.
+		Long: `Show what the clusters say of themselves; without contexts, of all in the kubeconfig. Of the entry gateway: its ready
+replicas and how much of its range of ports imports use. Of exports: which are refused, which are for chosen clusters (TO) only.
 The exit code is 3 when something is not well.`,
 		Example: `  isthmus status
   isthmus status east -o json`,
@@ -75,14 +77,14 @@ func finish(good bool, out output, w io.Writer, report any, text func(io.Writer)
 
 func printStatus(w io.Writer, report meshstatus.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "CONTEXT\tCLUSTER\tNETWORK\tKUBERNETES\tCONTROL PLANE\tGATEWAY\tPROXIES\tEXPORTS\tIMPORTS")
+	fmt.Fprintln(t, "CONTEXT\tCLUSTER\tNETWORK\tKUBERNETES\tCONTROL PLANE\tGATEWAY\tENTRY GATEWAY\tPROXIES\tEXPORTS\tIMPORTS")
 	for _, c := range report.Clusters {
 		if c.Error != "" {
 			fmt.Fprintf(t, "%s\t%s\t%s; next: isthmus precheck %s\n", c.Context, "-", c.Error, c.Context)
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, c.Network, c.Version,
-			replicas(c.ControlPlane), gatewayText(c.Gateway), proxiesText(c.Proxies), len(c.Exports), len(c.Imports))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, c.Network, c.Version,
+			replicas(c.ControlPlane), gatewayText(c.Gateway), entryGatewayText(c.Entry), proxiesText(c.Proxies), len(c.Exports), len(c.Imports))
 	}
 	printLinks(t, report)
 	printExports(t, report)
@@ -134,10 +136,11 @@ func printExports(t io.Writer, report meshstatus.Report) {
 		fmt.Fprintln(t, "\nno exports")
 		return
 	}
-	fmt.Fprintln(t, "\nEXPORT\tCLUSTER\tREADY\tCONFLICT\tMESSAGE")
+	fmt.Fprintln(t, "\nEXPORT\tCLUSTER\tTO\tVALID\tREADY\tCONFLICT\tENTRY\tLOCAL NAME\tMESSAGE")
 	for _, c := range report.Clusters {
 		for _, x := range c.Exports {
-			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%s\t%s\n", x.Namespace, x.Name, c.Cluster, cmp.Or(x.Ready, "-"), cmp.Or(x.Conflict, "-"), x.Message)
+			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Namespace, x.Name, c.Cluster, cmp.Or(strings.Join(x.To, ","), "all"), validText(x),
+				dash(x.Ready), dash(x.Conflict), cmp.Or(x.Entry, entryAllow), cmp.Or(x.LocalName, localNameLocal), x.Message)
 		}
 	}
 }
@@ -149,6 +152,25 @@ func gatewayText(g meshstatus.Gateway) string {
 		return "none"
 	}
 	return fmt.Sprintf("%s %s", replicas(g.Workload), cmp.Or(strings.Join(g.Addresses, ","), "no address"))
+}
+
+// validText says that an export is refused in a word that is seen.
+func validText(x meshstatus.Export) string {
+	if x.Valid == string(metav1.ConditionFalse) {
+		return "REFUSED"
+	}
+	return dash(x.Valid)
+}
+
+func entryGatewayText(e meshstatus.Entry) string {
+	if e.Want == 0 {
+		return "none"
+	}
+	text := replicas(e.Workload)
+	if e.Ports.Size > 0 {
+		text += fmt.Sprintf(" ports %s, %d used, %d free", e.Ports.Range, e.Ports.Used, e.Ports.Free())
+	}
+	return text
 }
 
 func proxiesText(p meshstatus.ProxyCount) string {

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -141,8 +139,11 @@ func (s *Source) entry(slice discoveryv1.EndpointSlice) {
 	if s.Entry == nil {
 		s.Entry = &Entry{Gateways: []string{}, Ports: []EntryPort{}}
 	}
-	for at := range entryPorts(slice.Annotations[api.AnnotationEntryPorts]) {
-		s.Entry.port(at)
+	given, err := federation.ParseEntryPorts(slice.Annotations[api.AnnotationEntryPorts])
+	for _, p := range given {
+		if err == nil {
+			s.Entry.port(EntryPort{Port: p.Service, At: p.Port})
+		}
 	}
 	for _, e := range slice.Endpoints {
 		s.Entry.Gateways = append(s.Entry.Gateways, e.Addresses...)
@@ -167,20 +168,6 @@ func (e *Entry) port(p EntryPort) {
 		e.Ports = append(e.Ports, p)
 	}
 	slices.SortFunc(e.Ports, func(a, b EntryPort) int { return cmp.Compare(a.Port, b.Port) })
-}
-
-// entryPorts reads api.AnnotationEntryPorts, as much of it as is in order.
-func entryPorts(text string) map[EntryPort]bool {
-	out := map[EntryPort]bool{}
-	for pair := range strings.SplitSeq(text, ",") {
-		port, at, _ := strings.Cut(pair, "=")
-		p, err1 := strconv.ParseUint(port, 10, 16)
-		a, err2 := strconv.ParseUint(at, 10, 16)
-		if err1 == nil && err2 == nil {
-			out[EntryPort{Port: uint16(p), At: uint16(a)}] = true
-		}
-	}
-	return out
 }
 
 // ready reads an endpoint's condition; where nobody said, it is. (Kubernetes, EndpointConditions)

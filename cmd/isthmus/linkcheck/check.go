@@ -30,6 +30,7 @@ type side struct {
 	skew      time.Duration // of its API server against this machine
 	skewErr   error
 	dns       precheck.Finding
+	entry     entrySide
 }
 
 // Run checks every link that the clusters have to one another, and that they
@@ -69,6 +70,7 @@ func look(ctx context.Context, c *cluster.Cluster, status meshstatus.Cluster) si
 	}
 	s.skew, s.skewErr = precheck.Skew(ctx, c.Config)
 	s.dns = lookUp(ctx, c, status.Imports)
+	s.entry = lookAtEntry(ctx, c)
 	return s
 }
 
@@ -95,6 +97,7 @@ func (s *side) own() []precheck.Finding {
 			"%d of %d ready, addresses %v", st.Gateway.Ready, st.Gateway.Want, st.Gateway.Addresses))
 	}
 	out = append(out, finding(where, "proxies", st.Proxies.Refusing == 0, "isthmus proxy list "+where, "%d connected, %d refuse something", st.Proxies.Connected, st.Proxies.Refusing), s.dns)
+	out = append(out, s.entryFindings()...)
 	for _, note := range st.Notes {
 		out = append(out, precheck.Finding{Where: where, What: "not known", State: precheck.Warn, Message: note})
 	}

@@ -53,6 +53,7 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 		"version":       out.readVersion,
 		"control plane": out.readWorkloads,
 		"gateway":       out.readGateway,
+		"entry gateway": out.readEntry,
 		"links":         out.readLinks,
 		"exports":       out.readExports,
 		"imports":       out.readImports,

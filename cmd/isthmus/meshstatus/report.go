@@ -28,6 +28,7 @@ type Cluster struct {
 	Error        string     `json:"error,omitempty"`   // it could not be asked
 	ControlPlane Workload   `json:"controlPlane"`
 	Gateway      Gateway    `json:"gateway"`
+	Entry        Entry      `json:"entry"`
 	Links        []Link     `json:"links"`
 	Exports      []Export   `json:"exports"`
 	Imports      []Import   `json:"imports"`
@@ -50,6 +51,25 @@ type Gateway struct {
 	Workload
 	Addresses []string `json:"addresses,omitempty"` // host:port from outside
 }
+
+// Entry is the entry gateway, with the numbers that imports have of its range. Ranges are those
+// that isthmusd runs with; empty where it does not say.
+type Entry struct {
+	Workload
+	Ports     Use `json:"ports"`
+	Synthetic Use `json:"synthetic"` // addresses that stand for pods of other networks
+}
+
+// Use is how much of a range is given away.
+type Use struct {
+	Range   string `json:"range,omitempty"`
+	Size    int    `json:"size,omitempty"`
+	Used    int    `json:"used"`    // by imports
+	Resting int    `json:"resting"` // given up, and not to be used for another yet
+}
+
+// Free is how many are left; less than 0 where the range was made smaller.
+func (u Use) Free() int { return u.Size - u.Used - u.Resting }
 
 // Link is a ClusterLink with its status.
 type Link struct {
@@ -104,6 +124,9 @@ func (c Cluster) healthy() bool {
 		return false
 	}
 	if c.Gateway.Want > 0 && !c.Gateway.OK() {
+		return false
+	}
+	if c.Entry.Want > 0 && !c.Entry.OK() {
 		return false
 	}
 	for _, l := range c.Links {

@@ -22,7 +22,8 @@ var needed = [][3]string{
 	{"create", "", "namespaces"}, {"create", "", "secrets"}, {"create", "", "configmaps"}, {"create", "", "services"}, {"create", "", "serviceaccounts"},
 	{"create", "", "serviceaccounts/token"}, {"create", "apps", "deployments"}, {"create", "apiextensions.k8s.io", "customresourcedefinitions"},
 	{"create", "rbac.authorization.k8s.io", "clusterroles"}, {"create", "rbac.authorization.k8s.io", "clusterrolebindings"},
-	{"create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"}, {"create", "about.k8s.io", "clusterproperties"}, {"list", "", "pods"}, {"list", "", "nodes"},
+	{"create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"}, {"create", "admissionregistration.k8s.io", "validatingadmissionpolicies"}, {"create", "networking.k8s.io", "networkpolicies"},
+	{"create", "about.k8s.io", "clusterproperties"}, {"list", "", "pods"}, {"list", "", "nodes"},
 }
 
 func (f *facts) lookAtRights(ctx context.Context, c *cluster.Cluster) {

@@ -96,6 +96,8 @@ func look(ctx context.Context, c *cluster.Cluster) facts {
 	f.lookAtDefinitions(ctx, c)
 	f.lookAtIdentity(ctx, c)
 	f.lookAtNodes(ctx, c)
+	f.lookAtRanges(ctx, c)
+	f.lookAtGuard(c)
 	f.lookAtDNS(ctx, c)
 	return f
 }
