@@ -22,6 +22,14 @@ func connectSpecs() []spec {
 			{Name: "an exported service is reached by UDP from every cluster", Section: "6", Networks: oneNetwork, run: byUDP, setUp: calls(plainCaller)},
 			{Name: "UDP does not cross networks, and the export says so", Section: "5", Networks: separateNetworks, run: udpStays, setUp: calls(plainCaller)},
 			{Name: "two exporters both serve", Section: "5", Networks: oneNetwork, run: bothServe, setUp: calls(plainCaller)},
+			{Name: "a client's session stays with one pod of all clusters", Section: "3", Networks: oneNetwork, run: sticky, setUp: func(f *fixture) {
+				calls(plainCaller)(f)
+				f.service.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+			}},
+			{Name: "servers without a sidecar are not reached from other networks, and the export says so", Section: "5", Networks: separateNetworks, run: noSidecar, setUp: func(f *fixture) {
+				calls(plainCaller)(f)
+				f.meshed = false
+			}},
 		},
 		fromBoth(spec{Name: "own pods come first, and others serve when they are gone", Section: "5", Networks: separateNetworks, run: ownFirst}),
 	)
@@ -109,6 +117,46 @@ func bothServe(f *fixture) {
 		pod := f.podAddresses(from, 1)[0]
 		f.answers(f.call("-w 3 "), contains("pod ip "+pod))
 	}
+}
+
+func sticky(f *fixture) {
+	f.create(f.clusters[1], deployment(2))
+	other := callable()
+	other.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	f.second(other, newExport())
+	f.podAddresses(f.clusters[0], 1)
+	f.podAddresses(f.clusters[1], 2)
+	for _, c := range f.clusters {
+		f.eventually("three pods of two clusters", func(ctx context.Context) error {
+			list, err := f.slices(ctx, c)
+			if err != nil {
+				return err
+			}
+			return same(len(readyAddresses(list)), 3)
+		})
+		f.answersIn(c, times(15, f.call("-w 2 ")), func(output string) error {
+			got := tally(output)
+			if len(got) != 1 || got["failed"] > 0 {
+				return fmt.Errorf("answered by %v", got)
+			}
+			return nil
+		})
+	}
+}
+
+func noSidecar(f *fixture) {
+	pod := f.podAddresses(f.clusters[0], 1)[0]
+	f.ready(f.clusters[0], "no ready pod has a sidecar")
+	f.answersIn(f.clusters[0], f.call("-w 3 "), contains("pod ip "+pod))
+	f.imported(f.clusters[1], hasAddress)
+	f.throughout("no endpoint", func(ctx context.Context) error {
+		list, err := f.slices(ctx, f.clusters[1])
+		if err != nil {
+			return err
+		}
+		return same(len(readyAddresses(list)), 0)
+	})
+	f.must(silent(f.ask(f.Context(), f.clusters[1], times(5, f.call("-w 1 ")))))
 }
 
 func ownFirst(f *fixture) {

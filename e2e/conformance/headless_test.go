@@ -5,6 +5,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -115,6 +116,7 @@ func syntheticSlice(f *fixture) {
 		f.answersIn(f.clusters[1], "nslookup "+f.name(pod, f.clusters[0].name), addressesAre([]string{address}))
 	}
 	f.answersIn(f.clusters[1], "nslookup "+f.name(), addressesAre(all))
+	f.answersIn(f.clusters[0], "nslookup "+f.name(), addressesAre(slices.Collect(maps.Values(pods)))) // its own pods' own
 }
 
 func onePodGoes(f *fixture) {

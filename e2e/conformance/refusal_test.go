@@ -5,9 +5,11 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +25,9 @@ func refusalSpecs() []spec {
 		{Name: "labels that Kubernetes refuses are left out with a note", Section: "2", run: badLabels, setUp: func(f *fixture) {
 			f.export.Spec.ExportedLabels = map[string]string{"wanted": "yes", "no label": "x", "value": "not / a label"}
 			f.export.Spec.ExportedAnnotations = map[string]string{"wanted": "yes"}
+		}},
+		{Name: "an address that belongs to the importing cluster is left out there", Section: "5", Networks: oneNetwork, run: foreignAddress, setUp: func(f *fixture) {
+			f.service.Spec.Selector = nil
 		}},
 		{Name: "an export whose namespace is missing elsewhere waits for it", Section: "2", run: missingNamespace, setUp: func(f *fixture) { f.later = true }},
 	}
@@ -93,6 +98,42 @@ func (f *fixture) refused(err error) {
 		f.Fatalf("refused without a reason that helps: %v", err)
 	}
 	f.Log(err)
+}
+
+// foreignAddress claims addresses of both clusters' pod ranges in one slice.
+func foreignAddress(f *fixture) {
+	own, foreign := f.lastPodAddress(f.clusters[0]), f.lastPodAddress(f.clusters[1])
+	f.create(f.clusters[0], &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: "claims", Labels: map[string]string{discoveryv1.LabelServiceName: helloName, discoveryv1.LabelManagedBy: "user"}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: new("tcp"), Port: new(int32(42)), Protocol: new(corev1.ProtocolTCP)}},
+		Endpoints: []discoveryv1.Endpoint{
+			{Addresses: []string{own}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}},
+			{Addresses: []string{foreign}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}},
+		},
+	})
+	only := func(ctx context.Context) error {
+		list, err := f.slices(ctx, f.clusters[1])
+		if err != nil {
+			return err
+		}
+		return same(readyAddresses(list), []string{own})
+	}
+	f.eventually("only the exporter's own address", only)
+	f.throughout("only the exporter's own address", only)
+}
+
+// lastPodAddress is the last but one of the range of c's node, where no pod is.
+func (f *fixture) lastPodAddress(c *cluster) string {
+	f.Helper()
+	var nodes corev1.NodeList
+	f.must(c.List(f.Context(), &nodes))
+	p, err := netip.ParsePrefix(nodes.Items[0].Spec.PodCIDR)
+	f.must(err)
+	a := p.Addr().As4()
+	for i := p.Bits(); i < 31; i++ {
+		a[i/8] |= 1 << (7 - i%8)
+	}
+	return netip.AddrFrom4(a).String()
 }
 
 func badLabels(f *fixture) {
