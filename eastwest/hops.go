@@ -65,8 +65,8 @@ type builder struct {
 	port   uint16
 	view   View
 	s      *federation.Snapshot
-	region string // of the view's cluster
-	speaks bool   // mTLS to this service: somebody may answer, and the view can
+	region string                          // of the view's cluster
+	speaks bool                            // mTLS to this service: somebody may answer, and the view can
 	hidden map[federation.ClusterName]bool // clusters whose export is not for the view
 }
 

@@ -15,21 +15,21 @@ import (
 )
 
 // states are what one proxy is to be sent under several meshes in turn.
-func states(t testing.TB) []*cache.State {
+func states(t testing.TB, kind cache.Kind) []*cache.State {
 	t.Helper()
 	c := cache.New(nil)
 	var m *cache.Member
 	var out []*cache.State
 	for _, mesh := range []string{
 		"service a.n@east\n  port 1 http\n  vip east 10.0.0.1\n",
-		"service a.n@east\n  port 1 tcp\n  vip east 10.0.0.1\nservice b.n\n  port 2 tcp\n  vip east 10.0.0.2\n",
-		"cluster west network=green\nservice b.n\n  port 2 http\n  vip east 10.0.0.2\n",
-		"workload east/n/p account=a 80/http\n",
+		"service a.n@east\n  port 1 tcp\n  vip east 10.0.0.1\nservice b.n\n  port 2 tcp\n  vip east 10.0.0.2\n  entry east 2 20001\n",
+		"cluster west network=green\nservice b.n\n  port 2 http\n  vip east 10.0.0.2\n  account b\n  entry east 2 20001\nservice c.n\n  port 2 tcp\n  entry east 2 20002\n",
+		"service c.n\n  port 2 tcp\n  entry east 2 20001\nworkload east/n/p account=a 80/http\n",
 	} {
 		c.Update(meshtest.Snapshot(t, "cluster east network=blue local read\n"+mesh))
 		if m == nil {
 			m = c.Join(cache.Proxy{
-				Group:    cache.Group{Cluster: "east", Network: "blue", MTLS: true},
+				Group:    cache.Group{Kind: kind, Cluster: "east", Network: "blue", MTLS: true},
 				Workload: federation.WorkloadKey{Cluster: "east", Namespace: "n", Name: "p"}, Identity: "spiffe://cluster.local/ns/n/sa/a",
 			})
 		}
@@ -42,14 +42,16 @@ func states(t testing.TB) []*cache.State {
 // response of a type at a time, an end to the responses, and in the end the
 // client has what it asked for.
 func FuzzSession(f *testing.F) {
-	all := states(f)
+	kinds := [][]*cache.State{states(f, cache.Sidecar), states(f, cache.Entry)}
 	f.Add(false, []byte{0, 1, 2, 3, 250, 251, 17, 99, 42, 7})
+	f.Add(false, []byte{0, 1, 1, 4, 250, 251, 32, 0, 33, 0, 250, 251, 32, 0, 33, 4, 250, 0, 0})
 	f.Add(true, []byte{0, 16, 32, 48, 255, 1, 0, 9, 200, 33, 21})
 	f.Fuzz(func(t *testing.T, sotw bool, script []byte) {
 		if len(script) > 200 {
 			return
 		}
 		now := time.Unix(0, 0)
+		all := kinds[len(script)%2] // an entry gateway's last byte counts for nothing
 		s := newSession(sotw, now)
 		at := 0
 		s.update(all[at])
@@ -164,7 +166,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	seed(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cdsURL, Node: &corev3.Node{Id: "x"}, InitialResourceVersions: map[string]string{"a": "b"}})
 	seed(&discoveryv3.DiscoveryRequest{TypeUrl: edsURL, ResourceNames: []string{"a", "*"}, VersionInfo: "1"})
-	state := states(f)[0]
+	state := states(f, cache.Sidecar)[0]
 	id, err := meshtest.Account("n", "a")
 	if err != nil {
 		f.Fatal(err)

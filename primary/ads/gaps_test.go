@@ -79,6 +79,25 @@ func TestNoEmptyAssignmentInstead(t *testing.T) {
 	}
 }
 
+// Nor does that of a name of the own cluster that fails over to others.
+func TestNoEmptyAssignmentInsteadOfFailover(t *testing.T) {
+	b := start(t, nil)
+	empty := strings.NewReplacer("reviews.shop@east", "reviews.shop@east failover", "  endpoint east 10.1.0.4 pod=reviews-1 account=reviews mtls 9080:9080\n", "  account reviews\n").Replace(unread) +
+		"service plain.shop@east\n  port 80 tcp\n  vip east 10.96.0.9\n"
+	const plain = "outbound|80||plain.shop.svc.cluster.local"
+	b.Update(meshtest.Snapshot(t, empty))
+	c := b.delta(t, web())
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: eds, ResourceNamesSubscribe: []string{reviews, plain}, InitialResourceVersions: map[string]string{reviews: "v1", plain: "v1"}})
+	if got := names(c.expect(eds)); !slices.Equal(got, []string{plain}) {
+		t.Fatalf("sent %v", got)
+	}
+	c.silence()
+	b.Update(meshtest.Snapshot(t, strings.Replace(empty, "cluster west network=green", "cluster west network=green read", 1)))
+	if got := names(c.expect(eds)); !slices.Equal(got, []string{reviews}) {
+		t.Errorf("sent %v", got)
+	}
+}
+
 // A cluster that was not read but is in the checkpoint is known: what it does
 // not export is gone.
 func TestCheckpointIsKnowledge(t *testing.T) {

@@ -197,8 +197,8 @@ func (s *subscription) wants(state *cache.State, r *resources.Resource) bool {
 		return false
 	}
 	had, ok := s.has[r.Name]
-	if ok && r.Empty && s.claimed[r.Name] && state.Withheld(r.Name, true) {
-		return false // an empty assignment in place of one that may still be true
+	if ok && s.claimed[r.Name] && state.Doubtful(r) {
+		return false
 	}
 	return s.forced[r.Name] || !ok || had != r.Version
 }

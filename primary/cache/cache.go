@@ -64,6 +64,12 @@ func (s *State) Withheld(name string, claimed bool) bool {
 	return false
 }
 
+// Doubtful reports whether r is a load assignment without endpoints only because
+// a cluster was not read: it must not take the place of what a client claims.
+func (s *State) Doubtful(r *resources.Resource) bool {
+	return r.Empty && (s.Withheld(r.Name, true) || r.Wide && s.blank)
+}
+
 // Complete reports whether nothing is withheld for want of knowledge.
 func (s *State) Complete() bool { return !s.blank && !s.unread }
 

@@ -19,7 +19,11 @@ type View = eastwest.View
 // sees it. Without endpoints it is empty, and still there.
 func NewEndpoints(s *federation.Snapshot, svc *federation.Service, port uint16, view View) (*Resource, error) {
 	name := OutboundKey{Service: svc.Key, Port: port}.String()
-	return loadAssignment(name, eastwest.Hops(svc, port, view, s), true)
+	r, err := loadAssignment(name, eastwest.Hops(svc, port, view, s), true)
+	if err == nil {
+		r.Wide = svc.Key.ClusterSet() || svc.Failover
+	}
+	return r, err
 }
 
 // group is where hops stand together in an assignment.

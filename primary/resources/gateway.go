@@ -115,7 +115,7 @@ func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port u
 		e := &svc.Endpoints[i]
 		target, _ := e.Target(port)
 		addr := netip.AddrPortFrom(e.Addr, target)
-		if c := s.Cluster(e.Cluster); e.Network != network || !eastwest.Offered(e, port) || seen[addr] || c != nil && c.Lost {
+		if c := s.Cluster(e.Cluster); e.Network != network || !eastwest.Offered(e, port) || !e.Addr.IsValid() || seen[addr] || c != nil && c.Lost {
 			continue
 		}
 		seen[addr] = true
@@ -132,7 +132,7 @@ func GatewayPods(s *federation.Snapshot, svc *federation.Service, port uint16, n
 	for i := range svc.Endpoints {
 		e := &svc.Endpoints[i]
 		target, ok := e.Target(port)
-		if c := s.Cluster(e.Cluster); !ok || e.Pod == "" || e.Network != network || e.Tunnel != federation.TunnelMTLS || c != nil && c.Lost {
+		if c := s.Cluster(e.Cluster); !ok || e.Pod == "" || !e.Addr.IsValid() || e.Network != network || e.Tunnel != federation.TunnelMTLS || c != nil && c.Lost {
 			continue
 		}
 		out = append(out, PodPort{Endpoint: e, Number: port, Addr: netip.AddrPortFrom(e.Addr, target)})

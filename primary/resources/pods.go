@@ -73,7 +73,9 @@ func Pods(s *federation.Snapshot, svc *federation.Service, port uint16, view Vie
 			}
 			p.Addr, p.Distant = netip.AddrPortFrom(addr, target), true
 		}
-		out = append(out, p)
+		if p.Addr.Addr().IsValid() {
+			out = append(out, p)
+		}
 	}
 	return out
 }

@@ -88,8 +88,9 @@ type Resource struct {
 	// Assignment names the load assignment that an xds cluster waits for; empty
 	// where it has none.
 	Assignment string
-	// Empty says of a load assignment that it has no endpoints.
-	Empty bool
+	// Empty says of a load assignment that it has no endpoints, and Wide that
+	// several clusters' would be in it.
+	Empty, Wide bool
 }
 
 // Size returns the length of the encoded message in bytes.
