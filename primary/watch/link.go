@@ -90,17 +90,27 @@ func state(status registry.Status, l *link, read bool, start time.Time) ingest.C
 }
 
 // lost picks the clusters that are given up: unreachable and silent for longer
-// than their lease. If that came to be all of several clusters at once, then
-// the fault is more likely here, and none is.
+// than their lease. Where that has come to be so of all of several clusters, the
+// fault may well be here: those whose lease was not over when the last one fell
+// silent are kept. Those that had been given up before stay so.
 func lost(links map[federation.ClusterName]*link, remotes []federation.ClusterName, now time.Time) map[federation.ClusterName]bool {
 	out := map[federation.ClusterName]bool{}
+	gone, last := 0, time.Time{}
 	for _, name := range remotes {
-		if l := links[name]; l != nil && l.lost && !l.reachable && now.Sub(l.since) >= l.lease {
+		l := links[name]
+		if l == nil || !l.lost || l.reachable {
+			continue
+		}
+		gone++
+		if l.since.After(last) {
+			last = l.since
+		}
+		if now.Sub(l.since) >= l.lease {
 			out[name] = true
 		}
 	}
-	if len(out) > 1 && len(out) == len(remotes) {
-		clear(out)
+	if gone > 1 && gone == len(remotes) {
+		maps.DeleteFunc(out, func(name federation.ClusterName, _ bool) bool { return last.Sub(links[name].since) < links[name].lease })
 	}
 	return out
 }

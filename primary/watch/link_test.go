@@ -55,12 +55,16 @@ func TestLost(t *testing.T) {
 		links map[federation.ClusterName]*link
 		want  []federation.ClusterName
 	}{
-		"over":             {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old), "b": mk(v1alpha1.LinkConnected, noon)}, []federation.ClusterName{"a"}},
-		"not over":         {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, young), "b": nil}, nil},
-		"gateway answers":  {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkStale, old), "b": nil}, nil},
-		"the only one":     {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old)}, []federation.ClusterName{"a"}},
-		"all of several":   {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old), "b": mk(v1alpha1.LinkLost, old)}, nil},
-		"two out of three": {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old), "b": mk(v1alpha1.LinkLost, old), "c": nil}, []federation.ClusterName{"a", "b"}},
+		"over":            {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old), "b": mk(v1alpha1.LinkConnected, noon)}, []federation.ClusterName{"a"}},
+		"not over":        {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, young), "b": nil}, nil},
+		"gateway answers": {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkStale, old), "b": nil}, nil},
+		"the only one":    {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old)}, []federation.ClusterName{"a"}},
+		"all of several":  {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old), "b": mk(v1alpha1.LinkLost, old)}, nil},
+		// b is spared as the last one; a had been given up long before b went away.
+		"the last one of several":        {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, noon.Add(-time.Hour)), "b": mk(v1alpha1.LinkLost, old)}, []federation.ClusterName{"a"}},
+		"the last two at once":           {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, noon.Add(-time.Hour)), "b": mk(v1alpha1.LinkLost, old), "c": mk(v1alpha1.LinkLost, old.Add(5*time.Second))}, []federation.ClusterName{"a"}},
+		"all of several, one lease over": {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old), "b": mk(v1alpha1.LinkLost, young)}, nil},
+		"two out of three":               {map[federation.ClusterName]*link{"a": mk(v1alpha1.LinkLost, old), "b": mk(v1alpha1.LinkLost, old), "c": nil}, []federation.ClusterName{"a", "b"}},
 	} {
 		var remotes []federation.ClusterName
 		for n := range c.links {
