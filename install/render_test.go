@@ -124,6 +124,7 @@ func TestRenderRefuses(t *testing.T) {
 		"addresses IPv6":     {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "fd00::/64"}}, "syntheticRange"},
 		"addresses no range": {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.241.0.0"}}, "syntheticRange"},
 		"addresses too many": {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.0.0.0/4"}}, "syntheticRange"},
+		"lease no time":      {install.Values{Cluster: "east", Extra: map[string]any{"lease": "10 minutes"}}, "lease"},
 		"no such address":    {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.256.0.0/16"}}, "syntheticRange"},
 	} {
 		switch _, err := install.Render(c.values); {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,7 @@ type settings struct {
 	allowServers               []string
 	entryPorts, synthetic      string
 	entryFrom                  []string
+	lease                      time.Duration
 }
 
 func newCommand() *cobra.Command {
@@ -69,6 +71,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&s.entryPorts, "entry-ports", server.DefaultEntryPorts, "ports at which the entry gateway serves imports, first and last")
 	f.StringSliceVar(&s.entryFrom, "entry-from", nil, "address ranges from which the entry gateway may be called (default: this cluster's pods and nodes)")
 	f.StringVar(&s.synthetic, "synthetic-range", server.DefaultSyntheticRange, "addresses that stand for pods of other networks")
+	f.DurationVar(&s.lease, "lease", 0, "how long a lost cluster's endpoints are kept where its ClusterLink does not say (default 10m)")
 	f.StringVar(&s.logText, "log-level", "info", "debug, info, warn or error")
 	f.StringArrayVar(&s.allowServers, "allow-server", nil, "remote API server that may be on loopback; for tests")
 	return cmd
@@ -124,7 +127,7 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 		Injection: webhook.Config{
 			Image: s.image, PullPolicy: corev1.PullPolicy(s.pullPolicy), Version: version, Dataplane: s.plane, Resources: resources,
 		},
-		EntryPorts: ranges.ports, EntryFrom: ranges.from, Synthetic: ranges.synthetic,
+		EntryPorts: ranges.ports, EntryFrom: ranges.from, Synthetic: ranges.synthetic, Lease: s.lease,
 		Log: log, Metrics: metrics,
 	}, nil
 }

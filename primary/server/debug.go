@@ -19,7 +19,7 @@ func (s *Server) debugHandler(p *parts) http.Handler {
 		"/debug/pushes":   func() any { return pushesView(p.ads.Proxies()) },
 		"/debug/clusters": func() any { return s.clustersView(p) },
 		"/debug/snapshot": func() any { return snapshotView(p.watch.Snapshot()) },
-		"/debug/problems": func() any { return problemsView(p.watch.Snapshot(), p.ads.Problems()) },
+		"/debug/problems": func() any { return append(problemsView(p.watch.Snapshot(), p.ads.Problems()), p.overlap.problem()...) },
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")

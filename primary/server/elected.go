@@ -70,6 +70,7 @@ func newElected(opts Options, p *parts) (*elected, error) {
 		"bundles":  controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),
 		"problems": controllers.NewProblems(local, opts.Cluster, opts.Log),
 		"links":    links,
+		"leases":   &leases{local: local, namespace: opts.Namespace, lease: opts.Lease, log: opts.Log},
 		"prober":   prober,
 		"renewal":  &renewal{kube: p.kube, namespace: opts.Namespace, allowServers: opts.AllowServers, log: opts.Log},
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
@@ -59,6 +60,9 @@ type Options struct {
 	// EntryFrom are the ranges from which entry gateways may be called; nil means
 	// those of the cluster's pods and nodes. See ParseEntryFrom.
 	EntryFrom []netip.Prefix
+	// Lease is how long a lost cluster's endpoints are kept where its ClusterLink
+	// does not say; 0 leaves it to the links. At least MinLease.
+	Lease time.Duration
 	// AllowServers lists remote API servers that may be on loopback; for tests.
 	AllowServers []string
 
@@ -100,6 +104,8 @@ func (o Options) check() (Options, error) {
 		return o, errors.New("isthmusd: a trust domain is required")
 	case l.Discovery == nil || l.Webhook == nil || l.Metrics == nil || l.Health == nil || l.Debug == nil:
 		return o, errors.New("isthmusd: all listeners are required")
+	case o.Lease != 0 && o.Lease < MinLease:
+		return o, fmt.Errorf("isthmusd: a lease of %v is too short: at least %v", o.Lease, MinLease)
 	case o.Injection.Image == "":
 		return o, errors.New("isthmusd: the image of sidecars is required")
 	}

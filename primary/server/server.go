@@ -42,6 +42,7 @@ type parts struct {
 	watch     *watch.Watcher
 	serving   *webhook.Serving
 	elected   *elected
+	overlap   *overlap
 }
 
 // New checks opts.
@@ -76,6 +77,7 @@ func (s *Server) Run(ctx context.Context) error {
 	run("ads", p.ads.Run)
 	run("webhook certificate", p.serving.Run)
 	run("controllers", p.elected.Run)
+	run("overlap", p.overlap.Run)
 	run("expiry", newExpiry(p.authority, s.opts.Metrics, s.log).Run)
 	run("discovery", func(ctx context.Context) error { return s.serveGRPC(ctx, p) })
 	for name, server := range s.httpServers(p) {
@@ -117,10 +119,14 @@ func (s *Server) assemble() (*parts, error) {
 			p.ads.Update(snapshot)
 			p.elected.Update(snapshot)
 		},
-		AllowServers: s.opts.AllowServers, Log: s.log, Metrics: s.opts.Metrics,
+		AllowServers: s.opts.AllowServers, EntryFrom: s.opts.EntryFrom, Log: s.log, Metrics: s.opts.Metrics,
 	})
 	if err != nil {
 		return nil, err
+	}
+	p.overlap = &overlap{cluster: s.opts.Cluster, synthetic: s.opts.Synthetic, latest: p.watch.Snapshot, log: s.log}
+	if err := s.opts.Metrics.Register(newCensus(s.opts.Cluster, s.opts.EntryPorts, s.opts.Synthetic, p.watch.Snapshot)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	p.elected, err = newElected(s.opts, p)
 	return p, err

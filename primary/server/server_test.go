@@ -77,7 +77,7 @@ func start(t *testing.T, identity, caDir string, bundle trust.Bundle) *isthmusd 
 }
 
 // startIn does so for a cluster on an API server of its own.
-func startIn(t *testing.T, env *testenv.Env, cluster, identity, caDir string, bundle trust.Bundle) *isthmusd {
+func startIn(t *testing.T, env *testenv.Env, cluster, identity, caDir string, bundle trust.Bundle, change ...func(*server.Options)) *isthmusd {
 	t.Helper()
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -88,11 +88,15 @@ func startIn(t *testing.T, env *testenv.Env, cluster, identity, caDir string, bu
 	}
 	listeners := server.Listeners{Discovery: listen(), Webhook: listen(), Metrics: listen(), Health: listen(), Debug: listen()}
 	logged := new(buffer)
-	srv, err := server.New(server.Options{
+	opts := server.Options{
 		Config: account(t, env, cluster), Cluster: federation.ClusterName(cluster), Domain: bundle.Domain(), Identity: identity, CADir: caDir,
 		Listeners: listeners, Injection: webhook.Config{Image: "isthmus-mesh/isthmus-proxy:dev", Version: "dev"},
 		AllowServers: []string{"127.0.0.1"}, Log: slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}
+	for _, f := range change {
+		f(&opts)
+	}
+	srv, err := server.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
