@@ -18,7 +18,7 @@ func TestBookinfoNames(t *testing.T) {
 	wantServices := map[string]bool{"details": true, "ratings": true, "reviews": true, "productpage": true}
 	wantDeployments := map[string]string{
 		"details-v1": "bookinfo-details", "ratings-v1": "bookinfo-ratings", "productpage-v1": "bookinfo-productpage",
-		"reviews-v1": "bookinfo-reviews", "reviews-v2": "bookinfo-reviews", "reviews-v3": "bookinfo-reviews", "client": "bookinfo-client",
+		"reviews-v1": "bookinfo-reviews", "reviews-v2": "bookinfo-reviews", "reviews-v3": "bookinfo-reviews", "client": "bookinfo-client", "plain": "",
 	}
 	services, deployments := readAll(t, "bookinfo/*.yaml")
 	for _, s := range services {

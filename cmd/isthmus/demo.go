@@ -36,7 +36,8 @@ func newDemoCommand(e *env) *cobra.Command {
 		Use:   "demo",
 		Short: "Two clusters on this machine, linked; a call between them; a failover with a verdict",
 		Long: `Start two real Kubernetes clusters on two networks on this machine, without Docker; install the mesh in both and link
-them; run Bookinfo with sidecars; follow one request from east to west through the east-west gateway; lose the reviews
+them; run Bookinfo with sidecars; follow one request from east to west through the east-west gateway, and one of a pod without a sidecar
+through the entry gateway; lose the reviews
 of east under load, measure the failover and the way back. The exit code is 0 only if the verdict is pass.`,
 		Example: `  isthmus demo
   isthmus demo --keep            the clusters stay: isthmus sandbox status

@@ -43,11 +43,15 @@ type Step struct {
 type Report struct {
 	Steps   []Step       `json:"steps"`
 	Path    Path         `json:"path"`
+	Plain   Plain        `json:"plain"`
 	Page    Page         `json:"page"`
 	Drill   drill.Result `json:"drill"`
 	Seconds float64      `json:"seconds"`
 	Verdict string       `json:"verdict"` // drill.Pass or drill.Fail
 }
+
+// detailsURL is answered in west alone.
+const detailsURL = "http://details." + Namespace + ".svc.clusterset.local:9080/details/0"
 
 // run is one demo under way.
 type run struct {
@@ -81,6 +85,7 @@ func (r *run) all(ctx context.Context) error {
 		{"deploy Bookinfo with sidecars in both", r.deploy},
 		{fmt.Sprintf("export reviews and ratings from both, details from %s only", west), r.export},
 		{fmt.Sprintf("follow one request from %s to %s", east, west), r.follow},
+		{fmt.Sprintf("send it again from a pod without a sidecar, through the entry gateway of %s", east), r.plain},
 		{fmt.Sprintf("ask for a page in %s, whose parts come from both", east), r.page},
 		{fmt.Sprintf("drill: lose the reviews of %s under load", east), r.drill},
 	}
@@ -90,7 +95,7 @@ func (r *run) all(ctx context.Context) error {
 		}
 	}
 	r.report.Verdict = r.report.Drill.Verdict
-	if !r.report.Path.complete() {
+	if !r.report.Path.complete() || !r.report.Plain.complete() {
 		r.report.Verdict = drill.Fail
 	}
 	return nil
@@ -130,6 +135,7 @@ func (r *run) deploy(ctx context.Context) error {
 	for _, c := range r.clusters() {
 		group.Go(func() error { return Deploy(ctx, c, c.Context) })
 	}
+	group.Go(func() error { return deployPlain(ctx, r.east) })
 	return group.Wait()
 }
 
@@ -151,7 +157,7 @@ func (r *run) export(ctx context.Context) error {
 }
 
 func (r *run) follow(ctx context.Context) error {
-	path, err := Follow(ctx, r.east, r.west, "http://details."+Namespace+".svc.clusterset.local:9080/details/0")
+	path, err := Follow(ctx, r.east, r.west, detailsURL)
 	r.report.Path = path
 	return err
 }

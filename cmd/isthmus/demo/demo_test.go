@@ -111,3 +111,23 @@ func TestPathCheck(t *testing.T) {
 		}
 	}
 }
+
+// A pod without a sidecar is seen as the entry gateway of its cluster, by a server of the other.
+func TestPlainCheck(t *testing.T) {
+	const entry = "spiffe://cluster.local/ns/isthmus-system/sa/isthmus-entry"
+	for text, change := range map[string]func(p *Plain, containers *int){
+		"":                  func(*Plain, *int) {},
+		"sidecar after all": func(_ *Plain, n *int) { *n = 2 },
+		"not in west":       func(p *Plain, _ *int) { p.Server.Cluster = "east" },
+		"saw the caller":    func(p *Plain, _ *int) { p.Server.Caller.ID = "spiffe://cluster.local/ns/bookinfo/sa/default" },
+		"names the cluster": func(p *Plain, _ *int) { p.Server.Caller.Cluster = "west" },
+	} {
+		p, containers := Plain{Status: 200}, 1
+		p.Server.Cluster, p.Server.Caller.ID, p.Server.Caller.Cluster = "west", entry, "east"
+		change(&p, &containers)
+		p.check(containers, "east", "west")
+		if p.complete() != (text == "") || !strings.Contains(strings.Join(p.Problems, "; "), text) {
+			t.Errorf("%q: problems %q", text, p.Problems)
+		}
+	}
+}

@@ -33,6 +33,22 @@ func Deploy(ctx context.Context, c *cluster.Cluster, name string) error {
 	return c.WaitDeployments(ctx, Namespace, deployments...)
 }
 
+// deployPlain applies the pod without a sidecar, once its namespace is there, and waits until it is ready.
+func deployPlain(ctx context.Context, c *cluster.Cluster) error {
+	namespace, err := read("bookinfo/namespace.yaml")
+	if err != nil {
+		return err
+	}
+	plain, err := read("bookinfo/plain.yaml")
+	if err != nil {
+		return err
+	}
+	if err := c.Apply(ctx, Namespace, append(namespace, plain...)...); err != nil {
+		return err
+	}
+	return c.WaitDeployments(ctx, Namespace, "plain")
+}
+
 // Manifests returns Bookinfo's objects, the namespace first and without the
 // exports, for the cluster name.
 func Manifests(name string) ([]*unstructured.Unstructured, error) {

@@ -14,6 +14,7 @@ import (
 func (r Report) Print(w io.Writer) error {
 	fmt.Fprintln(w)
 	r.Path.print(w)
+	r.Plain.print(w)
 	r.Page.print(w)
 	fmt.Fprintln(w)
 	if err := PrintDrill(w, r.Drill); err != nil {
