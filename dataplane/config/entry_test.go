@@ -145,7 +145,9 @@ func TestCheckRBAC(t *testing.T) {
 	principal := func(p *rbacv3.Principal) *listenerv3.Listener {
 		return filtersOf(t, rbac(func(_ *rbacfilterv3.RBAC, policy *rbacv3.Policy) { policy.Principals[0] = p }))
 	}
-	with := func(change func(*rbacfilterv3.RBAC, *rbacv3.Policy)) *listenerv3.Listener { return filtersOf(t, rbac(change)) }
+	with := func(change func(*rbacfilterv3.RBAC, *rbacv3.Policy)) *listenerv3.Listener {
+		return filtersOf(t, rbac(change))
+	}
 	one := &rbacv3.Principal_Set{Ids: []*rbacv3.Principal{name("a")}}
 	prefix := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://"}}
 	wants{

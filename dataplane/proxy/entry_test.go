@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,9 +98,10 @@ func nothing(t testing.TB, what string, c net.Conn) {
 }
 
 const (
-	inside  = "127.0.0.40"
-	shut    = "127.0.0.41"
-	outside = "127.0.1.40"
+	inside   = "127.0.0.40"
+	shut     = "127.0.0.41"
+	outside  = "127.0.1.40"
+	stranger = "127.0.2.40"
 )
 
 // entryWorld is a gateway at which port 20001 leads over mTLS to a server that
@@ -120,7 +122,7 @@ func entryWorld(t testing.TB, life time.Duration, change ...func(*proxyOptions))
 }
 
 // Callers come through at the port of their service; at any other port, from
-// elsewhere or shut out they get nothing.
+// stranger or shut out they get nothing.
 func TestEntryGateway(t *testing.T) {
 	p, _ := entryWorld(t, 24*time.Hour)
 	for _, local := range []string{"127.0.0.21", "127.0.0.22"} {
@@ -131,7 +133,7 @@ func TestEntryGateway(t *testing.T) {
 	nothing(t, "a port of no service", enter(t, p, inside, "127.0.0.23"))
 	nothing(t, "the gateway's own port", enter(t, p, inside, "127.0.0.1"))
 	nothing(t, "shut out", enter(t, p, shut, "127.0.0.21"))
-	nothing(t, "from elsewhere", enter(t, p, outside, "127.0.0.21"))
+	nothing(t, "from stranger", enter(t, p, outside, "127.0.0.21"))
 	eventually(t, "no connection is left", func() bool { return p.Connections() == 0 })
 }
 
@@ -145,7 +147,7 @@ func TestEntryMappedPeer(t *testing.T) {
 	p, _ := entryWorld(t, time.Hour, dual)
 	greeted(t, enter(t, p, inside, "127.0.0.22"))
 	nothing(t, "shut out", enter(t, p, shut, "127.0.0.22"))
-	nothing(t, "from elsewhere", enter(t, p, outside, "127.0.0.22"))
+	nothing(t, "from stranger", enter(t, p, outside, "127.0.0.22"))
 }
 
 // A service that goes closes the port, one that comes opens it, and neither
@@ -177,7 +179,10 @@ func TestEntryRangesChange(t *testing.T) {
 	p := start(t, nil)
 	p.dsts.set("127.0.0.22", mustAddr(t, "10.9.9.9:20002"))
 	s := newState(entryCluster("20002", "outbound|1||b", ""), assignment("outbound|1||b", ep{at: echo}))
-	apply := func(from ...string) { t.Helper(); p.apply(t, with(s, entryListener(t, time.Hour, from, []string{shut + "/32"}))) }
+	apply := func(from ...string) {
+		t.Helper()
+		p.apply(t, with(s, entryListener(t, time.Hour, from, []string{shut + "/32"})))
+	}
 	open := func(from string) *talk {
 		t.Helper()
 		c := enter(t, p, from, "127.0.0.22")
@@ -202,6 +207,55 @@ func TestEntryRangesChange(t *testing.T) {
 	}
 	p.apply(t, s) // the listener goes
 	eventually(t, "all connections end", func() bool { return !stays.works() })
+}
+
+// However often the ranges change, nobody inside all of them is ever refused or
+// cut, and nobody outside all of them ever gets a byte.
+func TestEntryRangesStress(t *testing.T) {
+	echo := tcpApp(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	p := start(t, nil, func(o *proxyOptions) { o.DrainTimeout = 5 * time.Millisecond })
+	p.dsts.set("127.0.0.22", mustAddr(t, "10.9.9.9:20002"))
+	s := newState(entryCluster("20002", "outbound|1||b", ""), assignment("outbound|1||b", ep{at: echo}))
+	apply := func(from ...string) { p.apply(t, with(s, entryListener(t, time.Hour, from, []string{shut + "/32"}))) }
+	apply(inside + "/32")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.22"), p.bound(t, "entry").Port()).String()
+	call := func(from string) *talk {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", to)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		return &talk{c, bufio.NewReader(c)}
+	}
+	held := call(inside)
+	defer held.c.Close()
+	for _, from := range []string{inside, inside, "127.0.1.40", shut, stranger} {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				k := call(from)
+				if k == nil {
+					return
+				}
+				works := k.works()
+				_ = k.c.Close()
+				if from == inside && !works || (from == shut || from == stranger) && works {
+					t.Errorf("from %s: served %v", from, works)
+					return
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		apply([][]string{{inside + "/32"}, {"127.0.0.0/24"}, {inside + "/32", "127.0.1.0/24"}, {"127.0.0.0/23"}}[i%4]...)
+		if !held.works() {
+			t.Fatal("a connection from inside was cut")
+		}
+	}
 }
 
 // A connection ends after its time, however busy it is.
