@@ -168,6 +168,9 @@ func TestBootstrap(t *testing.T) {
 	if got := again.GetStaticResources().GetClusters(); len(got) != 2 || got[0].GetName() != ClusterXDS || got[1].GetName() != ClusterSDS {
 		t.Errorf("static xds clusters: %v", got)
 	}
+	if strings.Contains(string(text), "port_value") || again.GetAdmin().GetAddress().GetPipe().GetPath() != "/var/run/isthmus/data/admin.sock" {
+		t.Error("envoy listens at a port of its own, which may be one of an entry gateway's")
+	}
 	if api := again.GetDynamicResources().GetAdsConfig().GetApiType(); api != corev3.ApiConfigSource_DELTA_GRPC {
 		t.Errorf("ADS is %s", api)
 	}
