@@ -3,6 +3,8 @@ package fleet
 import (
 	"net/http"
 
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -41,4 +43,14 @@ func (c *Cluster) Get(kind, namespace, name string) client.Object {
 		return nil
 	}
 	return shelf.objects[types.NamespacedName{Namespace: namespace, Name: name}]
+}
+
+// All returns every object of a kind, sorted by name. Do not change them.
+func (c *Cluster) All(kind string) []client.Object {
+	shelf := c.store.names[kind]
+	if shelf == nil {
+		return nil
+	}
+	out, _ := c.store.list(shelf, selector{fields: fields.Everything(), labels: labels.Everything()})
+	return out
 }

@@ -19,9 +19,14 @@ type Shape struct {
 	Gateways []string
 }
 
-// Small is a shape for a quick run, Large that of the issue.
+// Small is a shape for a quick run, Medium one between that and the issue's.
 func Small() Shape {
 	return Shape{Clusters: 6, Services: 300, Networks: networks(), Namespaces: 6}
+}
+
+// Medium has 20 clusters and 1,000 exported services.
+func Medium() Shape {
+	return Shape{Clusters: 20, Services: 1000, Networks: networks(), Namespaces: 20}
 }
 
 // Large has 50 clusters and 5,000 exported services.

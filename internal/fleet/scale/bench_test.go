@@ -18,6 +18,7 @@ import (
 type size struct {
 	name       string
 	shape      fleet.Shape
+	namespaces int // of the shape's that the local cluster has
 	proxies    int
 	importMost time.Duration // the first import is given up after
 	warm       time.Duration // of changes before they are measured
@@ -25,21 +26,35 @@ type size struct {
 	perSecond  int
 }
 
-// sizeOf reads BENCH_SCALE: "small", or the size.
-func sizeOf(text string) size {
-	if text == "small" {
-		return size{"small", fleet.Small(), 4, time.Minute, 2 * time.Second, 10 * time.Second, 50}
+// sizeOf reads BENCH_SCALE and BENCH_PATIENCE, how long the first import may take.
+// "small" and "medium" are smaller in all; "part" is the size seen from a
+// cluster that has a tenth of the namespaces, so that less has to be written.
+func sizeOf(b *testing.B) size {
+	b.Helper()
+	out := size{"full", fleet.Large(), fleet.Large().Namespaces, 4, 270 * time.Second, 5 * time.Second, 30 * time.Second, 100}
+	switch os.Getenv("BENCH_SCALE") {
+	case "small":
+		out = size{"small", fleet.Small(), fleet.Small().Namespaces, 4, 2 * time.Minute, 2 * time.Second, 10 * time.Second, 50}
+	case "medium":
+		out = size{"medium", fleet.Medium(), fleet.Medium().Namespaces, 4, 3 * time.Minute, 5 * time.Second, 20 * time.Second, 100}
+	case "part":
+		out.name, out.namespaces = "part", out.namespaces/10
 	}
-	return size{"full", fleet.Large(), 4, 210 * time.Second, 5 * time.Second, 30 * time.Second, 100}
+	if text := os.Getenv("BENCH_PATIENCE"); text != "" {
+		var err error
+		out.importMost, err = time.ParseDuration(text)
+		must(b, err)
+	}
+	return out
 }
 
 // BenchmarkScale prints how long a first full import of many clusters takes, the
 // memory that it needs, and what a steady rate of changes costs. It measures once,
 // whatever b.N is, and fails only where something does not come at all.
 func BenchmarkScale(b *testing.B) {
-	s := sizeOf(os.Getenv("BENCH_SCALE"))
-	w := newWorld(b, s.shape, s.proxies)
-	m := newMesh(w.shape)
+	s := sizeOf(b)
+	w := newWorld(b, s.shape, s.namespaces, s.proxies)
+	m := newMesh(w.shape, s.namespaces)
 	stop := newStopwatch(m)
 	var proxies []*proxy
 	for i := range s.proxies {
@@ -51,8 +66,8 @@ func BenchmarkScale(b *testing.B) {
 	}
 	t := &table{b: b}
 	t.row("clusters, beside the local one", "%d on %d networks", s.shape.Clusters, len(s.shape.Networks))
-	t.row("exported services", "%d", len(m.services))
-	t.row("ServiceExports", "%d", len(m.exports))
+	t.row("exported services", "%d, %d of them imported", s.shape.Services, len(m.services))
+	t.row("ServiceExports", "%d", len(s.shape.Exports()))
 	t.row("proxies", "%d", s.proxies)
 	if w.firstImport(t, m, proxies, s) {
 		w.steady(t, m, proxies, stop, s)
@@ -66,13 +81,12 @@ func (w *world) firstImport(t *table, m *mesh, proxies []*proxy, s size) bool {
 	empty := w.d.stats(w.t, true).Heap
 	cpu, began := w.d.cpu(w.t), time.Now()
 	w.link()
-	profiled := make(chan struct{})
-	go func() {
-		defer close(profiled)
-		w.d.profile(w.t, "import-cpu", "profile?seconds=20")
-	}()
+	var profiled sync.WaitGroup
+	done := make(chan struct{})
+	profiled.Go(func() { w.profileUntil(done) })
 	got, err := w.await(m, proxies, s.importMost)
-	<-profiled
+	close(done)
+	profiled.Wait()
 	if !got.Proxies.IsZero() {
 		t.row("until every proxy has everything", "%.1f s", got.Proxies.Sub(began).Seconds())
 	}
@@ -93,12 +107,24 @@ func (w *world) firstImport(t *table, m *mesh, proxies []*proxy, s size) bool {
 	return true
 }
 
+// profileUntil takes a profile of each 20 s of the first import.
+func (w *world) profileUntil(done <-chan struct{}) {
+	for i := 1; os.Getenv("BENCH_PROFILES") != ""; i++ {
+		select {
+		case <-done:
+			return
+		default:
+			w.d.profile(w.t, fmt.Sprintf("import-cpu-%d", i), "profile?seconds=20")
+		}
+	}
+}
+
 func (w *world) memory(t *table, m *mesh, empty uint64) {
 	w.d.profile(w.t, "heap", "heap?gc=1")
 	heap := w.d.stats(w.t, true).Heap
 	t.row("heap in use, after a collection", "%.0f MiB", mebi(heap))
 	t.row("resident memory", "%.0f MiB", mebi(w.d.resident(w.t)))
-	t.row("heap for each ServiceExport", "%.1f KiB", float64(heap-empty)/1024/float64(len(m.exports)))
+	t.row("heap for each ServiceExport", "%.1f KiB", float64(heap-empty)/1024/float64(len(w.shape.Exports())))
 }
 
 // steady makes changes at an even rate and measures what they cost.

@@ -1,6 +1,7 @@
 package scale_test
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,9 +45,7 @@ func (w *world) await(m *mesh, proxies []*proxy, most time.Duration) (arrival, e
 			return out, nil
 		}
 	}
-	if why == nil {
-		why = w.imported(m)
-	}
+	why = errors.Join(w.imported(m), why)
 	return out, fmt.Errorf("not complete after %s: %w", most, why)
 }
 
@@ -79,7 +78,7 @@ func (w *world) imported(m *mesh) error {
 		sources[key][s.Labels[mcsv1beta1.LabelSourceCluster]] = true
 	}
 	if len(imports.Items) != len(m.services) {
-		return fmt.Errorf("%d imports, want %d", len(imports.Items), len(m.services))
+		return fmt.Errorf("%d of %d imports", len(imports.Items), len(m.services))
 	}
 	for i := range imports.Items {
 		imp := &imports.Items[i]

@@ -22,8 +22,12 @@ type service struct {
 	ready   map[int]int
 }
 
-func newMesh(shape fleet.Shape) *mesh {
-	m := &mesh{shape: shape, exports: shape.Exports(), services: map[string]*service{}, gateways: map[string]int{}}
+// newMesh is of the exports in the first so many namespaces, which are those that
+// the local cluster has.
+func newMesh(shape fleet.Shape, namespaces int) *mesh {
+	here := shape.NamespaceNames()[:namespaces]
+	exports := slices.DeleteFunc(shape.Exports(), func(e fleet.Export) bool { return !slices.Contains(here, e.Namespace) })
+	m := &mesh{shape: shape, exports: exports, services: map[string]*service{}, gateways: map[string]int{}}
 	for i := range shape.Clusters {
 		m.gateways[shape.Network(i)]++
 	}

@@ -13,8 +13,9 @@ import (
 // goes is one slice written here and one load assignment sent to each proxy, in
 // one push; nothing else is sent, nor written but the link's count of endpoints.
 func TestOneChange(t *testing.T) {
-	w := newWorld(t, fleet.Small(), 2)
-	m := newMesh(w.shape)
+	shape := fleet.Small()
+	w := newWorld(t, shape, shape.Namespaces, 2)
+	m := newMesh(w.shape, shape.Namespaces)
 	proxies := []*proxy{w.connect(0, nil), w.connect(1, nil)}
 	w.link()
 	if _, err := w.await(m, proxies, 5*time.Minute); err != nil {

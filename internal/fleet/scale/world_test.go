@@ -45,8 +45,9 @@ type world struct {
 }
 
 // newWorld starts everything. The local cluster is on the first of the shape's
-// networks; each cluster has a gateway of its own.
-func newWorld(t testing.TB, shape fleet.Shape, sidecars int) *world {
+// networks and has the first so many of its namespaces; each cluster has a gateway
+// of its own.
+func newWorld(t testing.TB, shape fleet.Shape, namespaces, sidecars int) *world {
 	t.Helper()
 	w := &world{t: t, env: testenv.Start(t)}
 	domain, err := trust.ParseDomain(api.DefaultTrustDomain)
@@ -75,7 +76,7 @@ func newWorld(t testing.TB, shape fleet.Shape, sidecars int) *world {
 	must(t, err)
 	t.Cleanup(w.fleet.Close)
 	must(t, w.fleet.Generate(shape))
-	w.install()
+	w.install(namespaces)
 	w.makePods(sidecars)
 	w.d = startIsthmusd(t, settings{
 		Kubeconfig: kubeconfig(t, w.env.AccountConfig(t, api.SystemNamespace, api.ControlPlaneName)), Cluster: localCluster, Network: shape.Networks[0],
@@ -99,7 +100,7 @@ func (w *world) authority(root *ca.Root, cluster string) (*ca.Authority, string)
 }
 
 // install applies the chart, its Deployments aside, and makes the namespaces.
-func (w *world) install() {
+func (w *world) install(namespaces int) {
 	w.t.Helper()
 	objs, err := install.Render(install.Values{Cluster: localCluster, Network: w.shape.Networks[0]})
 	must(w.t, err)
@@ -109,7 +110,7 @@ func (w *world) install() {
 	must(w.t, err)
 	w.client, err = client.New(w.env.Config, client.Options{Scheme: scheme})
 	must(w.t, err)
-	for _, name := range append(w.shape.NamespaceNames(), callers) {
+	for _, name := range append(w.shape.NamespaceNames()[:namespaces], callers) {
 		w.env.EnsureNamespace(w.t, name)
 	}
 }
