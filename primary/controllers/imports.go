@@ -32,9 +32,6 @@ type Imports struct {
 	numbers *numbers // of this term
 }
 
-// cleanInterval is how often the ledger is cleaned of what has rested enough.
-const cleanInterval = 5 * time.Minute
-
 // NewImports returns the controller of the imports of opts.Cluster.
 func NewImports(local *Local, opts ImportOptions) *Imports {
 	r := &Imports{local: local, cluster: opts.Cluster, opts: opts, log: opts.Log}
@@ -80,12 +77,12 @@ func (r *Imports) Run(ctx context.Context) error {
 	r.mu.Lock()
 	r.numbers = numbers
 	r.mu.Unlock()
-	var cleaner sync.WaitGroup
-	defer cleaner.Wait()
+	var keeper sync.WaitGroup
+	defer keeper.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cleaner.Go(func() {
-		numbers.clean(ctx, cleanInterval, func(err error) { r.log.Warn("clean what rests", "err", err) })
+	keeper.Go(func() {
+		numbers.run(ctx, r.loop.add, func(err error) { r.log.Warn("imports that give something up wait", "err", err) })
 	})
 	watched := map[client.Object]func(client.Object) []objectKey{
 		&mcsv1beta1.ServiceImport{}:  func(o client.Object) []objectKey { return []objectKey{client.ObjectKeyFromObject(o)} },
@@ -145,7 +142,8 @@ func (r *Imports) all(ctx context.Context) ([]objectKey, error) {
 	var imports mcsv1beta1.ServiceImportList
 	var derived corev1.ServiceList
 	var endpoints discoveryv1.EndpointSliceList
-	if err := errors.Join(r.local.List(ctx, &imports), r.local.List(ctx, &derived), r.local.List(ctx, &endpoints)); err != nil {
+	read := client.UnsafeDisableDeepCopy // only names are read
+	if err := errors.Join(r.local.List(ctx, &imports, read), r.local.List(ctx, &derived, read), r.local.List(ctx, &endpoints, read)); err != nil {
 		return nil, err
 	}
 	for i := range imports.Items {
@@ -170,8 +168,9 @@ func (r *Imports) reconcile(ctx context.Context, key objectKey) error {
 	snap := r.snapshot()
 	var nums given
 	if want, known := wantNumbers(snap, r.cluster, key, have); known {
-		if nums, err = r.term().settle(ctx, key, want, time.Now()); err != nil {
-			return err
+		var noted bool
+		if nums, noted = r.term().settle(key, want, time.Now()); !noted {
+			return nil // comes again when it is
 		}
 	}
 	plan := planImport(snap, r.cluster, key, have, nums)
@@ -209,7 +208,7 @@ func (r *Imports) observe(ctx context.Context, key objectKey) (importState, erro
 		out.Derived = &derived
 	}
 	var list discoveryv1.EndpointSliceList
-	err := r.local.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingLabels{labelServiceName: key.Name})
+	err := r.local.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{indexService: key.Name})
 	out.Slices = slices.DeleteFunc(list.Items, func(s discoveryv1.EndpointSlice) bool { return s.Labels[labelSourceCluster] == "" })
 	return out, err
 }

@@ -28,6 +28,9 @@ import (
 // FieldOwner owns all that the controllers write.
 const FieldOwner = "isthmusd"
 
+// indexService finds imported slices by the name of their service.
+const indexService = "isthmus.service"
+
 // Local is the cluster that the controllers write to: reads come from a cache
 // that holds only what they need, writes go to the API server.
 type Local struct {
@@ -72,6 +75,11 @@ func NewLocal(config *rest.Config, namespace string) (*Local, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make cache: %w", err)
+	}
+	// A namespace may have thousands of imports: the slices of one are found by name.
+	err = c.IndexField(context.Background(), &discoveryv1.EndpointSlice{}, indexService, func(o client.Object) []string { return []string{o.GetLabels()[labelServiceName]} })
+	if err != nil {
+		return nil, fmt.Errorf("index slices: %w", err)
 	}
 	cl, err := client.New(config, client.Options{Scheme: scheme, Cache: &client.CacheOptions{Reader: c}})
 	if err != nil {

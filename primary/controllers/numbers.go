@@ -48,17 +48,18 @@ type numbers struct {
 	ledger    ledger
 
 	mu        sync.Mutex
-	entry     *lot // import's port to entry port
-	synthetic *lot // cluster/pod to offset in addresses
-	changed   int  // counts what the ledger has to know
-	saved     int
+	entry     *lot              // import's port to entry port
+	synthetic *lot              // cluster/pod to offset in addresses
+	changed   int               // counts what the ledger has to know
+	saved     int               // of changed, what it knows
+	waiting   map[objectKey]int // imports that gave up something: which of changed they wait for
 
-	writing sync.Mutex
+	dirty chan struct{} // of one: there is something to save
 }
 
 // newNumbers returns numbers of which none is given.
 func newNumbers(ports PortRange, addresses range4, l ledger) *numbers {
-	n := &numbers{ports: ports, addresses: addresses, ledger: l}
+	n := &numbers{ports: ports, addresses: addresses, ledger: l, waiting: map[objectKey]int{}, dirty: make(chan struct{}, 1)}
 	n.entry = newLot(int(ports.First), int(ports.Last), entryRest)
 	if ports.First == 0 {
 		n.entry = newLot(1, 0, entryRest)
@@ -67,11 +68,12 @@ func newNumbers(ports PortRange, addresses range4, l ledger) *numbers {
 	return n
 }
 
-// settle gives import key what it wants and takes back the rest of what it had,
-// which is in the ledger when settle returns without an error: only then may the
-// slices that held it change.
-func (n *numbers) settle(ctx context.Context, key objectKey, want wanted, now time.Time) (given, error) {
+// settle gives import key what it wants and takes back the rest of what it had.
+// It reports whether the ledger knows of all that was taken back: only then may
+// the slices that held it change. Where not, run asks for key again soon.
+func (n *numbers) settle(key objectKey, want wanted, now time.Time) (given, bool) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	out := given{Entry: map[uint16]uint16{}, Synthetic: map[podOf]netip.Addr{}}
 	ports, pods := map[string]uint16{}, map[string]podOf{}
 	for p := range want.Ports {
@@ -84,6 +86,7 @@ func (n *numbers) settle(ctx context.Context, key objectKey, want wanted, now ti
 	gave = n.synthetic.giveBack(key, func(suffix string) bool { _, ok := pods[suffix]; return ok }, now) || gave
 	if gave {
 		n.changed++
+		n.waiting[key] = n.changed
 	}
 	for _, suffix := range slices.Sorted(maps.Keys(ports)) {
 		number, err := n.entry.take(key, suffix, now)
@@ -109,8 +112,19 @@ func (n *numbers) settle(ctx context.Context, key objectKey, want wanted, now ti
 		out.Short = append(out.Short, federation.Problem{Reason: reasonSyntheticUsedUp, Message: fmt.Sprintf(
 			"%d pods of other networks have no address here: of the offsets in %s %v; give a larger range (syntheticRange)", missing, n.addresses.prefix, short)})
 	}
-	n.mu.Unlock()
-	return out, n.save(ctx, now)
+	if n.waiting[key] <= n.saved {
+		delete(n.waiting, key)
+		return out, true
+	}
+	n.wake()
+	return out, false
+}
+
+func (n *numbers) wake() {
+	select {
+	case n.dirty <- struct{}{}:
+	default:
+	}
 }
 
 // imports returns the imports that hold numbers.
@@ -121,33 +135,34 @@ func (n *numbers) imports() []objectKey {
 	return out
 }
 
-// save brings the ledger up to date, unless it is. One write serves all who wait
-// for it.
-func (n *numbers) save(ctx context.Context, now time.Time) error {
+// save brings the ledger up to date and returns the imports that waited for it.
+// Calls must not overlap.
+func (n *numbers) save(ctx context.Context, now time.Time) ([]objectKey, error) {
 	n.mu.Lock()
-	want := n.changed
-	n.mu.Unlock()
-	n.writing.Lock()
-	defer n.writing.Unlock()
-	n.mu.Lock()
-	if n.saved >= want {
-		n.mu.Unlock()
-		return nil
-	}
 	at := n.changed
+	if n.saved == at {
+		n.mu.Unlock()
+		return nil, nil
+	}
 	n.entry.pool.Wake(now)
 	n.synthetic.pool.Wake(now)
 	r := retired{Entry: n.entry.pool.Resting(), Synthetic: n.synthetic.pool.Resting()}
 	n.mu.Unlock()
 	others, err := n.ledger.write(ctx, r)
 	if err != nil {
-		return fmt.Errorf("note entry ports and addresses that were given up: %w", err)
+		return nil, fmt.Errorf("note entry ports and addresses that were given up: %w", err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.saved = at
 	n.rest(others, now)
-	return nil
+	var out []objectKey
+	for key, want := range n.waiting {
+		if want <= at {
+			out = append(out, key)
+		}
+	}
+	return out, nil
 }
 
 // rest has rest what the ledger says, unless it is held. The caller holds mu.
@@ -160,25 +175,55 @@ func (n *numbers) rest(r retired, now time.Time) {
 	}
 }
 
-// clean takes out of the ledger what has rested enough, now and then until ctx ends.
-func (n *numbers) clean(ctx context.Context, every time.Duration, report func(error)) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
+// How often the ledger is written at most, tried again, and cleaned of what has
+// rested enough. One write serves all who wait for it: thousands of imports may
+// give something up at once.
+const (
+	saveGap       = 100 * time.Millisecond
+	saveAgain     = time.Second
+	cleanInterval = 5 * time.Minute
+)
+
+// run keeps the ledger until ctx ends. It calls again for every import that may
+// go on, and report for what fails, which is tried again.
+func (n *numbers) run(ctx context.Context, again func(objectKey), report func(error)) {
+	clean := time.NewTicker(cleanInterval)
+	defer clean.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			n.mu.Lock()
-			woke := n.entry.pool.Wake(now)
-			if n.synthetic.pool.Wake(now) || woke {
-				n.changed++
-			}
-			n.mu.Unlock()
-			if err := n.save(ctx, now); err != nil && ctx.Err() == nil {
-				report(err)
-			}
+		case now := <-clean.C:
+			n.clean(now)
+			continue
+		case <-n.dirty:
 		}
+		gap := saveGap
+		keys, err := n.save(ctx, time.Now())
+		if err != nil && ctx.Err() == nil {
+			report(err)
+			gap = saveAgain
+			n.wake()
+		}
+		for _, key := range keys {
+			again(key)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(gap):
+		}
+	}
+}
+
+// clean ends the rest of what has rested enough, and has the ledger written where
+// that was anything.
+func (n *numbers) clean(now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	woke := n.entry.pool.Wake(now)
+	if n.synthetic.pool.Wake(now) || woke {
+		n.changed++
+		n.wake()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,39 +44,86 @@ func ports(numbers ...uint16) wanted {
 	return out
 }
 
-// What is given up is in the ledger before settle returns, and not given to
-// others; while the ledger cannot be written, nobody may go on.
+// What is given up is in the ledger before settle says that its user may go on,
+// and not given to others; while the ledger cannot be written, nobody may.
 func TestSettle(t *testing.T) {
 	b := &book{}
 	n := newNumbers(PortRange{20000, 20001}, range4{netip.MustParsePrefix("240.241.0.0/16")}, b)
-	first, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "x"}, ports(80, 81), noon)
-	if err != nil || len(first.Entry) != 2 || len(first.Short) != 0 || b.writes != 0 {
-		t.Fatalf("%+v, %v, %d writes", first, err, b.writes)
+	x, y := objectKey{Namespace: "a", Name: "x"}, objectKey{Namespace: "a", Name: "y"}
+	first, noted := n.settle(x, ports(80, 81), noon)
+	if !noted || len(first.Entry) != 2 || len(first.Short) != 0 {
+		t.Fatalf("%+v, %v", first, noted)
 	}
-	second, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "y"}, ports(80), noon)
-	if err != nil || len(second.Entry) != 0 || len(second.Short) != 1 || second.Short[0].Reason != reasonEntryPortsUsedUp || !strings.Contains(second.Short[0].Message, "20000-20001") ||
+	second, noted := n.settle(y, ports(80), noon)
+	if !noted || len(second.Entry) != 0 || len(second.Short) != 1 || second.Short[0].Reason != reasonEntryPortsUsedUp || !strings.Contains(second.Short[0].Message, "20000-20001") ||
 		!strings.Contains(second.Short[0].Message, "entry.ports") {
-		t.Fatalf("%+v, %v", second, err)
+		t.Fatalf("%+v, %v", second, noted)
 	}
 	b.err = errors.New("no API server")
 	for range 2 { // again is no way around it
-		if _, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "x"}, ports(81), noon); !errors.Is(err, b.err) {
-			t.Fatalf("given up without a note: %v", err)
+		if _, noted := n.settle(x, ports(81), noon); noted {
+			t.Fatal("given up without a note")
+		}
+		if keys, err := n.save(t.Context(), noon); !errors.Is(err, b.err) || len(keys) != 0 {
+			t.Fatalf("%v, %v", keys, err)
 		}
 	}
 	b.err = nil
-	if got, err := n.settle(t.Context(), objectKey{Namespace: "a", Name: "x"}, ports(81), noon); err != nil || got.Entry[81] != first.Entry[81] {
-		t.Fatalf("%+v, %v", got, err)
+	if keys, err := n.save(t.Context(), noon); err != nil || !slices.Equal(keys, []objectKey{x}) {
+		t.Fatalf("%v, %v", keys, err)
+	}
+	if got, noted := n.settle(x, ports(81), noon); !noted || got.Entry[81] != first.Entry[81] {
+		t.Fatalf("%+v, %v", got, noted)
+	}
+	if keys, err := n.save(t.Context(), noon); err != nil || len(keys) != 0 || b.writes != 1 {
+		t.Fatalf("%v, %v, %d writes", keys, err, b.writes)
 	}
 	if len(b.Entry) != 1 || b.Entry[0].Number != int(first.Entry[80]) || b.Entry[0].Key != "a/x/80" {
 		t.Fatalf("ledger %+v", b.Entry)
 	}
-	if second, _ = n.settle(t.Context(), objectKey{Namespace: "a", Name: "y"}, ports(80), noon.Add(24*time.Hour)); len(second.Entry) != 0 {
+	if second, _ = n.settle(y, ports(80), noon.Add(24*time.Hour)); len(second.Entry) != 0 {
 		t.Fatalf("%v is given within 25 h", second.Entry)
 	}
-	if second, _ = n.settle(t.Context(), objectKey{Namespace: "a", Name: "y"}, ports(80), noon.Add(25*time.Hour)); second.Entry[80] != first.Entry[80] {
+	if second, _ = n.settle(y, ports(80), noon.Add(25*time.Hour)); second.Entry[80] != first.Entry[80] {
 		t.Fatalf("%+v", second)
 	}
+}
+
+// Thousands that give up at once cost a few writes, and each may go on.
+func TestSettleTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &book{}
+		n := newNumbers(PortRange{20000, 29999}, range4{}, b)
+		const all = 5000
+		key := func(i int) objectKey { return objectKey{Namespace: "a", Name: fmt.Sprintf("svc-%d", i)} }
+		for i := range all {
+			n.settle(key(i), ports(80), noon)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		on, ended := 0, make(chan struct{})
+		go func() {
+			defer close(ended)
+			n.run(ctx, func(k objectKey) {
+				if _, noted := n.settle(k, wanted{}, time.Now()); noted {
+					on++
+				}
+			}, func(err error) { t.Error(err) })
+		}()
+		for i := range all {
+			if _, noted := n.settle(key(i), wanted{}, time.Now()); noted {
+				on++
+			}
+			if i%100 == 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		time.Sleep(time.Second)
+		cancel()
+		<-ended
+		if on != all || b.writes > 12 || len(b.Entry) != all {
+			t.Errorf("%d go on, %d writes, %d rest", on, b.writes, len(b.Entry))
+		}
+	})
 }
 
 func TestSettlePods(t *testing.T) {
@@ -86,15 +134,16 @@ func TestSettlePods(t *testing.T) {
 	for i := range 8 {
 		want.Pods[podOf{"west", fmt.Sprintf("db-%d", i)}] = true
 	}
-	got, err := n.settle(t.Context(), key, want, noon)
-	if err != nil || len(got.Synthetic) != 6 || len(got.Short) != 1 || !strings.Contains(got.Short[0].Message, "2 pods") || !strings.Contains(got.Short[0].Message, "240.241.0.0/29") {
-		t.Fatalf("%+v, %v", got, err)
+	got, noted := n.settle(key, want, noon)
+	if !noted || len(got.Synthetic) != 6 || len(got.Short) != 1 || !strings.Contains(got.Short[0].Message, "2 pods") || !strings.Contains(got.Short[0].Message, "240.241.0.0/29") {
+		t.Fatalf("%+v, %v", got, noted)
 	}
 	addrs := slices.SortedFunc(maps.Values(got.Synthetic), netip.Addr.Compare)
 	if addrs[0].String() != "240.241.0.1" || addrs[5].String() != "240.241.0.6" || len(slices.Compact(addrs)) != 6 {
 		t.Errorf("addresses %v", addrs)
 	}
-	if _, err := n.settle(t.Context(), key, wanted{}, noon); err != nil || len(b.Synthetic) != 6 || len(n.imports()) != 0 {
+	n.settle(key, wanted{}, noon)
+	if _, err := n.save(t.Context(), noon); err != nil || len(b.Synthetic) != 6 || len(n.imports()) != 0 {
 		t.Errorf("given up: %v, %+v, %v", err, b.Synthetic, n.imports())
 	}
 }

@@ -162,9 +162,10 @@ func (b *sliceBuilder) pods(cluster federation.ClusterName) []federation.Endpoin
 // once: one with addresses of both families has two endpoints.
 func farPods(svc *federation.Service, cluster federation.ClusterName) []federation.Endpoint {
 	var out []federation.Endpoint
+	known := map[string]bool{}
 	for _, e := range svc.Endpoints {
-		known := slices.ContainsFunc(out, func(o federation.Endpoint) bool { return o.Pod == e.Pod })
-		if e.Cluster == cluster && e.Tunnel == federation.TunnelMTLS && e.Pod != "" && !e.Account.IsZero() && !known {
+		if e.Cluster == cluster && e.Tunnel == federation.TunnelMTLS && e.Pod != "" && !e.Account.IsZero() && !known[e.Pod] {
+			known[e.Pod] = true
 			out = append(out, e)
 		}
 	}
