@@ -32,8 +32,8 @@ func newEntry(svc *federation.Service, topology, taken string, old *entry) *entr
 
 // Keys of encodings. Those of listeners, routes and xds clusters hold every
 // input of their generator, so an encoding is good for as long as its key
-// comes up. A load assignment has too many inputs for that: its key is good for
-// one service value in one topology.
+// comes up, and so do those of single pods. The load assignment of a service has
+// too many inputs for that: its key is good for one service value in one topology.
 type (
 	listenerKey struct {
 		name     resources.OutboundKey
@@ -53,7 +53,7 @@ type (
 	}
 	podEndpointsKey struct {
 		name resources.OutboundKey
-		view resources.View
+		view resources.PodView
 	}
 	entryKey struct {
 		name       resources.OutboundKey
@@ -69,7 +69,10 @@ type (
 		network federation.NetworkName
 	}
 	gatewayPodKey          struct{ name resources.OutboundKey }
-	gatewayPodEndpointsKey struct{ name resources.OutboundKey }
+	gatewayPodEndpointsKey struct {
+		name resources.OutboundKey
+		view resources.PodView
+	}
 )
 
 // generator makes one resource; only the cache calls it, and only on a miss.

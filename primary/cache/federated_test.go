@@ -127,6 +127,10 @@ func TestOnePodDisturbsNoOther(t *testing.T) {
 		"+rds outbound|80|mq-2.west|mq.shop.svc.clusterset.local")
 	f.expect(strings.Replace(more, "pod=mq-2 account=other mtls", "pod=mq-2 account=other mtls notready", 1))
 	f.expect(strings.ReplaceAll(more, "10.2.0.6", "10.2.0.9")) // its own address is nothing to anybody here
+	if got := f.becomes(strings.Replace(more, "192.0.2.7", "192.0.2.8", 1)); len(got) != 6 || slices.ContainsFunc(got, func(c string) bool { return !strings.HasPrefix(c, "~eds ") }) {
+		t.Errorf("after their gateway moved: %v", got)
+	}
+	f.becomes(more)
 	if got := f.becomes(brokers); len(got) != 7 || slices.ContainsFunc(got, func(c string) bool { return c[0] != '-' || !strings.Contains(c, "mq-2") }) {
 		t.Errorf("changed: %v", got)
 	}
@@ -138,6 +142,10 @@ func TestOnePodAtTheGateway(t *testing.T) {
 	f := follow(t, cache.EastWest, mesh)
 	f.expect(strings.Replace(mesh, "pod=mq-1 account=mq mtls", "pod=mq-1 account=mq mtls notready", 1),
 		"~eds p5672.mq.shop.sni.isthmus.internal", "~eds p80.mq.shop.sni.isthmus.internal")
+	f.becomes(mesh)
+	f.expect(strings.Replace(mesh, "10.2.0.5", "10.2.0.9", 1),
+		"~eds p5672.mq.shop.sni.isthmus.internal", "~eds p80.mq.shop.sni.isthmus.internal",
+		"~eds mq-1.west.pod.p5672.mq.shop.sni.isthmus.internal", "~eds mq-1.west.pod.p80.mq.shop.sni.isthmus.internal")
 }
 
 // A pod whose server name would be too long is left out and named; the others

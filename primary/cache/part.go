@@ -137,17 +137,14 @@ func (b *partBuilder) podView() resources.View {
 func (b *partBuilder) pod(port federation.Port, pod resources.PodPort) {
 	name := pod.Key(b.svc)
 	addrs := []netip.AddrPort{pod.Addr}
-	view := resources.View{MTLS: b.group.MTLS}
-	if pod.Distant {
-		view = b.podView()
-	}
+	view := b.podView()
 	cluster := clusterKey{name, port.Protocol, resources.ClusterView{Distant: pod.Distant, MTLS: b.group.MTLS}, pod.Endpoint.Account.String()}
 	b.add(claimsOf(name.String(), addrs), func() (*resources.Resource, error) {
 		return b.lasting(cluster, func() (*resources.Resource, error) {
 			return resources.NewPodCluster(b.svc, port, pod, b.group.MTLS)
 		})
 	}, func() (*resources.Resource, error) {
-		return b.fresh(podEndpointsKey{name, view}, func() (*resources.Resource, error) {
+		return b.lasting(podEndpointsKey{name, pod.ViewedBy(view, b.topology)}, func() (*resources.Resource, error) {
 			return resources.NewPodEndpoints(b.s, b.svc, pod, view)
 		})
 	}, b.listener(name, port.Protocol, addrs), b.route(name, port.Protocol))
@@ -202,7 +199,7 @@ func (b *partBuilder) gatewayPod(pod resources.PodPort) {
 			return resources.NewGatewayPodCluster(b.svc.Key, pod)
 		})
 	}, func() (*resources.Resource, error) {
-		return b.fresh(gatewayPodEndpointsKey{name}, func() (*resources.Resource, error) {
+		return b.lasting(gatewayPodEndpointsKey{name, pod.ViewedBy(resources.View{}, "")}, func() (*resources.Resource, error) {
 			return resources.NewGatewayPodEndpoints(b.svc.Key, pod)
 		})
 	})

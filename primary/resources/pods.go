@@ -94,6 +94,25 @@ func hiddenIn(svc *federation.Service) map[federation.ClusterName]bool {
 	return out
 }
 
+// PodView is everything that may change the load assignment of one pod, but for
+// its name: what stands there of it, and for a distant one who looks and by what
+// topology. It is comparable.
+type PodView struct {
+	Hop      eastwest.Hop
+	View     View
+	Topology string // as its maker writes it; only compared
+}
+
+// ViewedBy returns what view sees of p in a topology, as narrow as can be.
+func (p PodPort) ViewedBy(view View, topology string) PodView {
+	if p.Distant {
+		return PodView{Hop: eastwest.Hop{Network: p.Endpoint.Network}, View: view, Topology: topology}
+	}
+	v := PodView{View: View{MTLS: view.MTLS && !p.Endpoint.Account.IsZero()}}
+	v.Hop = podHop(p.Endpoint, p.Addr)
+	return v
+}
+
 // NewPodEndpoints returns the load assignment of one pod of a headless service,
 // which has p: that pod, ready or not, since the client chose it, or the
 // gateways of its network.
