@@ -74,7 +74,8 @@ func (u *Used) readServices(ctx context.Context, c *cluster.Cluster) error {
 	return nil
 }
 
-// appendRanges adds ranges and addresses; what is neither (a host name, None, nothing) is left out.
+// appendRanges adds ranges and addresses; what is neither (a host name, None, nothing), or lies within
+// what is there already, is left out.
 func appendRanges(to []netip.Prefix, texts ...string) []netip.Prefix {
 	for _, text := range texts {
 		p, err := netip.ParsePrefix(text)
@@ -85,7 +86,8 @@ func appendRanges(to []netip.Prefix, texts ...string) []netip.Prefix {
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
-		if !slices.Contains(to, p) {
+		within := func(have netip.Prefix) bool { return have.Bits() <= p.Bits() && have.Overlaps(p) }
+		if !slices.ContainsFunc(to, within) {
 			to = append(to, p)
 		}
 	}
@@ -165,8 +167,8 @@ func (f *facts) lookAtGuard(c *cluster.Cluster) {
 	case err != nil:
 		f.add("import guard", Warn, "see whether "+group+" has ValidatingAdmissionPolicy", "cannot be asked: %v", err)
 	case !there:
-		f.add("import guard", Bad, "isthmus install "+f.context+" --set imports.guard=false (others' ServiceImports are then taken back or marked); or upgrade to 1.30",
-			"no ValidatingAdmissionPolicy, which Kubernetes has from 1.30 on")
+		f.add("import guard", Warn, "upgrade to Kubernetes 1.30 or later; until then isthmus install "+f.context+" --set imports.guard=false",
+			"no ValidatingAdmissionPolicy: ServiceImports of others are taken back or marked, not refused")
 	default:
 		f.add("import guard", OK, "", "ValidatingAdmissionPolicy is there")
 	}
