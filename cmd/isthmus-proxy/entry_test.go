@@ -201,6 +201,12 @@ func TestEntryGateway(t *testing.T) {
 	if !strings.Contains(body, `"entry|20001"`) || !strings.Contains(body, "10.2.0.2:15443") {
 		t.Errorf("clusters: %s", body)
 	}
+	body = awaitStatus(t, w.entry, "http://127.0.0.1:15000/stats/prometheus", 200)
+	for _, want := range []string{`destination_service="db.shop.svc.clusterset.local"`, `source_principal="spiffe://cluster.local/ns/isthmus-system/sa/isthmus-entry"`, `destination_principal="spiffe://cluster.local/ns/shop/sa/db"`, `reporter="source"`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
 
 	// The range of callers changes under the connection.
 	w.east.update(strings.Replace(w.east.mesh, "inside=10.6.0.0/24", "inside=10.6.0.0/24,10.5.0.0/24", 1))
@@ -308,5 +314,27 @@ func TestGatewayKinds(t *testing.T) {
 		if code != 1 || !strings.Contains(errs.String(), c.want) || strings.Count(errs.String(), "\n") != 1 {
 			t.Errorf("%v: code %d, %q, want %q", c.args, code, errs.String(), c.want)
 		}
+	}
+}
+
+// Envoy itself as the entry gateway's data plane.
+func TestEntryWithEnvoy(t *testing.T) {
+	program := os.Getenv("ENVOY")
+	if program == "" {
+		t.Skip("SKIPPED, no connection went through Envoy: ENVOY names no binary")
+	}
+	w := newEntryWorld(t, "--dataplane=envoy", "--envoy="+program, "--drain-delay=0s", "--drain-timeout=25s")
+	held := w.until(plain, "10.5.0.2:20001", "hello")
+	w.until(shut, "10.5.0.2:20001", caught)
+	w.until(plain, "10.5.0.2:20003", caught)
+	w.until(plain, "10.5.0.2:15444", caught)
+	w.gate.cmd.Process.Signal(syscall.SIGTERM)
+	w.until(plain, "10.5.0.2:20001", "refused")
+	if got := held.line("still"); got != "still" {
+		t.Errorf("%q", got)
+	}
+	held.Close()
+	if code := w.gate.wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, w.gate.log)
 	}
 }

@@ -75,3 +75,25 @@ func FuzzSources(f *testing.F) {
 		}
 	})
 }
+
+// Of many thousand ranges finding one costs as much as of two.
+func BenchmarkSources(b *testing.B) {
+	var many []*corev3.CidrRange
+	for i := range 10_000 {
+		many = append(many, cidr(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}).String(), 32))
+	}
+	s, err := parseSources("s", append(many, cidr("192.168.0.0", 16)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for addr, want := range map[string]bool{"10.1.2.1": true, "192.168.7.7": true, "172.16.0.1": false} {
+		at := netip.MustParseAddr(addr)
+		b.Run(addr, func(b *testing.B) {
+			for b.Loop() {
+				if _, ok := s.Find(at); ok != want {
+					b.Fatal(ok)
+				}
+			}
+		})
+	}
+}
