@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/federation"
 )
 
 // seed begins a term: what the slices in the API server say is given, and what
@@ -39,6 +40,10 @@ func (r *Imports) seed(ctx context.Context) (*numbers, error) {
 		n.adopt(&imported[i])
 	}
 	n.rest(resting, now)
+	if len(n.entry.pool.Resting()) < len(resting.Entry) || len(n.synthetic.pool.Resting()) < len(resting.Synthetic) {
+		n.changed++ // some have rested enough
+		n.wake()
+	}
 	return n, nil
 }
 
@@ -95,16 +100,16 @@ func syntheticOf(s *discoveryv1.EndpointSlice) map[podOf]netip.Addr {
 	return out
 }
 
-// parseEntryPorts reads api.AnnotationEntryPorts, as much as is in order.
+// parseEntryPorts reads api.AnnotationEntryPorts. One that ingest refuses gives
+// nothing.
 func parseEntryPorts(text string) map[uint16]uint16 {
+	ports, err := federation.ParseEntryPorts(text)
+	if err != nil {
+		return nil
+	}
 	out := map[uint16]uint16{}
-	for pair := range strings.SplitSeq(text, ",") {
-		port, entry, _ := strings.Cut(pair, "=")
-		p, err := strconv.ParseUint(port, 10, 16)
-		e, err2 := strconv.ParseUint(entry, 10, 16)
-		if err == nil && err2 == nil && p > 0 && e > 0 {
-			out[uint16(p)] = uint16(e)
-		}
+	for _, p := range ports {
+		out[p.Service] = p.Port
 	}
 	return out
 }
