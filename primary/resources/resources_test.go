@@ -4,15 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -260,82 +257,6 @@ func text(t *testing.T, r *resources.Resource) []byte {
 		t.Fatal(err)
 	}
 	return append(out, '\n')
-}
-
-// Without a range nobody may call, and Envoy takes no listener without chains nor
-// one range in two of them.
-func TestEntryChains(t *testing.T) {
-	inside := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.9.0.5/32")}
-	shut := []netip.Addr{netip.MustParseAddr("10.9.0.5")}
-	for name, tt := range map[string]struct {
-		inside []netip.Prefix
-		shut   []netip.Addr
-		want   []string // per chain: its ranges
-	}{
-		"nobody":    {nil, nil, []string{"127.0.0.0/8 ::1/128"}},
-		"all shut":  {nil, shut, []string{"10.9.0.5/32"}},
-		"open":      {inside, nil, []string{"10.1.0.0/16 10.9.0.5/32"}},
-		"both":      {inside, shut, []string{"10.9.0.5/32", "10.1.0.0/16"}},
-		"only shut": {inside[1:], shut, []string{"10.9.0.5/32"}},
-	} {
-		r, err := resources.NewEntry(tt.inside, tt.shut)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var l listenerv3.Listener
-		if err := r.Body.UnmarshalTo(&l); err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, c := range l.FilterChains {
-			var ranges []string
-			for _, p := range c.FilterChainMatch.SourcePrefixRanges {
-				ranges = append(ranges, fmt.Sprintf("%s/%d", p.AddressPrefix, p.PrefixLen.Value))
-			}
-			got = append(got, strings.Join(ranges, " "))
-		}
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
-		}
-	}
-}
-
-// An empty list of clusters, which nobody should make, is not a list of all.
-func TestFromNobodyIsNotEverybody(t *testing.T) {
-	w := &federation.Workload{Key: federation.WorkloadKey{Cluster: "east"}, Inbound: []federation.InboundPort{{Port: 80, From: []federation.ClusterName{}}}}
-	v := resources.InboundOf(w, nil)
-	if got := v.Ports[0].From; !slices.Equal(got, []federation.ClusterName{"east"}) {
-		t.Errorf("from %q", got)
-	}
-}
-
-// What differs in an inbound view differs in its key.
-func TestInboundKeyHoldsEverything(t *testing.T) {
-	id, err := meshtest.Account("isthmus-system", "isthmus-entry")
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]int{}
-	for i, v := range []resources.InboundView{
-		{},
-		{Mode: federation.MTLSStrict},
-		{Inside: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}},
-		{Entry: id},
-		{Ports: []resources.InboundPort{{Port: 80}}},
-		{Ports: []resources.InboundPort{{Port: 80, Declared: true}}},
-		{Ports: []resources.InboundPort{{Port: 80, NoEntry: true}}},
-		{Ports: []resources.InboundPort{{Port: 80, Protocol: federation.ProtocolTCP}}},
-		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{}}}},
-		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{"a", "b"}}}},
-		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{"a b"}}}},
-		{Ports: []resources.InboundPort{{Port: 80, From: []federation.ClusterName{"a"}}, {Port: 81}}},
-		{Ports: []resources.InboundPort{{Port: 80}, {Port: 81, From: []federation.ClusterName{"a"}}}},
-	} {
-		if j, ok := seen[v.Key()]; ok {
-			t.Errorf("views %d and %d have the key %q", i, j, v.Key())
-		}
-		seen[v.Key()] = i
-	}
 }
 
 // Equal inputs give equal bytes, in whatever order they came.
