@@ -63,7 +63,7 @@ func Render(v Values) ([]*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	release := common.ReleaseOptions{Name: "isthmus", Namespace: Namespace, IsInstall: true, Revision: 1}
-	values, err := util.ToRenderValues(c, v.chartValues(), release, nil)
+	values, err := util.ToRenderValues(c, v.chartValues(), release, capabilities())
 	if err != nil {
 		return nil, fmt.Errorf("check values: %w", err)
 	}
@@ -87,6 +87,15 @@ func Render(v Values) ([]*unstructured.Unstructured, error) {
 	}
 	slices.SortStableFunc(objs, func(a, b *unstructured.Unstructured) int { return rank(a) - rank(b) })
 	return objs, nil
+}
+
+// capabilities are those of a cluster that knows every kind of the chart: Render
+// asks none, and Helm's default is what the program happens to be built with. On
+// an older one Apply says what to leave out.
+func capabilities() *common.Capabilities {
+	out := common.DefaultCapabilities.Copy()
+	out.KubeVersion = common.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
+	return out
 }
 
 // loadChart reads the embedded chart.

@@ -52,6 +52,7 @@ func TestRender(t *testing.T) {
 	}
 	for _, want := range [][2]string{
 		{"Secret", "isthmus-ca"}, {"PeerAuthentication", "default"}, {"MutatingWebhookConfiguration", "isthmus"}, {"ConfigMap", "isthmus-ca-root"},
+		{"ValidatingAdmissionPolicy", "isthmus-imports"}, {"ValidatingAdmissionPolicyBinding", "isthmus-imports"}, {"NetworkPolicy", "isthmus-entry"},
 		{"CustomResourceDefinition", "serviceimports.multicluster.x-k8s.io"}, {"CustomResourceDefinition", "clusterlinks.isthmus.dev"},
 	} {
 		if find(objs, want[0], want[1]) == nil {

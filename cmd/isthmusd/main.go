@@ -101,6 +101,10 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 	if err != nil {
 		return server.Options{}, err
 	}
+	ranges, err := s.ranges()
+	if err != nil {
+		return server.Options{}, err
+	}
 	config, err := s.config()
 	if err != nil {
 		return server.Options{}, err
@@ -112,10 +116,6 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 		}
 	}
 	resources, err := sidecarResources(os.Getenv("SIDECAR_RESOURCES"))
-	if err != nil {
-		return server.Options{}, err
-	}
-	ranges, err := s.ranges()
 	if err != nil {
 		return server.Options{}, err
 	}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+)
+
+// A flag that cannot be used is named, with what is wrong, before anything else
+// is looked at.
+func TestBadFlags(t *testing.T) {
+	for flag, says := range map[string]string{
+		"--entry-ports=20000":          "--entry-ports: not a range of ports",
+		"--entry-ports=14000-16000":    "--entry-ports: \"14000-16000\" holds ports from 15000 to 15099",
+		"--entry-from=10.0.0.0":        "--entry-from: \"10.0.0.0\" is not an address range",
+		"--entry-from=0.0.0.0/0":       "no open relay",
+		"--synthetic-range=fd00::/64":  "--synthetic-range: \"fd00::/64\" is not IPv4",
+		"--lease=soon":                 "--lease",
+		"--log-level=loud":             "--log-level",
+		"--trust-domain=Not_A_Domain!": "domain",
+	} {
+		cmd := newCommand()
+		cmd.SetArgs([]string{flag})
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", flag, err, says)
+		}
+	}
+}
