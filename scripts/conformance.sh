@@ -30,6 +30,7 @@ if [ -z "${BIN:-}" ]; then
     make -s build
 fi
 CGO_ENABLED=0 go build -trimpath -o "$bin/isthmus-standin" ./e2e/conformance/standin
+[ -n "${SUITE:-}" ] || go test -tags conformance -count 1 -run TestDocumented ./e2e/conformance # docs/mcs.md names all
 
 state=${STATE:-$(mktemp -d)}
 export ISTHMUS_HOME=$state/home ISTHMUS_SANDBOX_DIR=$state/sandbox
@@ -60,7 +61,7 @@ if [ -n "${SUITE:-}" ]; then
     exit "$code"
 fi
 code=0
-go test -v -tags conformance -count 1 -timeout 30m -parallel "${PARALLEL:-6}" ${RUN:+-run "TestConformance/spec/$RUN"} ./e2e/conformance \
+go test -v -tags conformance -count 1 -timeout 30m -parallel "${PARALLEL:-6}" -run "TestConformance/spec/${RUN:-}" ./e2e/conformance \
     -kubeconfig "$KUBECONFIG" -contexts c1,c2 -networks "$networks" -report "$out/specs-$networks.json" >"$out/specs-$networks.log" 2>&1 || code=$?
 sed -n '/^RESULT/,/^required:/p' "$out/specs-$networks.log"
 echo "more in $out/specs-$networks.log and specs-$networks.json"

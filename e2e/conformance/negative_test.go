@@ -25,8 +25,8 @@ func negativeSpecs() []spec {
 		headless(f.service)
 	}
 	return []spec{
-		{Name: "where there is no IPv6, AAAA has no record, and the name exists", Section: "6", run: noIPv6, setUp: ask},
-		{Name: "the same of a headless service", Section: "6", run: noIPv6, setUp: headlessly},
+		{Name: "AAAA has no record without IPv6, and the name exists", Section: "6", run: noIPv6, setUp: ask},
+		{Name: "AAAA of a headless service has no record without IPv6, and the name exists", Section: "6", run: noIPv6, setUp: headlessly},
 		{Name: "negative answers are short-lived", Section: "6", run: negativeTTL, setUp: ask},
 		{Name: "a name that was asked for too early is found when it is there", Section: "6", run: askedEarly, setUp: func(f *fixture) {
 			ask(f)
