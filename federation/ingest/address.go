@@ -38,64 +38,55 @@ func metadata() []netip.Addr {
 	}
 }
 
-// claims tells which clusters of one network have which ranges, for their pods
-// and nodes. It is searched by prefix length, of which there are few.
+// claims tells which clusters have which ranges, for their pods and nodes. Each
+// is counted by nodes, and they are searched by prefix length, of which there
+// are few.
 type claims struct {
-	bits map[int]bool
-	at   map[netip.Prefix][]federation.ClusterName // sorted
+	bits map[int]int
+	at   map[netip.Prefix]map[federation.ClusterName]int
 }
 
-// newClaims collects, as the Nodes say, the ranges of each network that has
-// several clusters.
-func newClaims(in *Inputs, networks map[federation.ClusterName]federation.NetworkName) map[federation.NetworkName]*claims {
-	members := map[federation.NetworkName]int{}
-	for _, n := range networks {
-		members[n]++
-	}
-	out := map[federation.NetworkName]*claims{}
-	for _, name := range in.ClusterNames() {
-		network := networks[name]
-		if members[network] < 2 {
-			continue
-		}
-		if out[network] == nil {
-			out[network] = &claims{map[int]bool{}, map[netip.Prefix][]federation.ClusterName{}}
-		}
-		for _, n := range in.clusters[name].nodes {
-			for _, p := range n.CIDRs {
-				out[network].add(name, p)
-			}
-			for _, a := range n.Addrs {
-				out[network].add(name, netip.PrefixFrom(a, a.BitLen()))
-			}
-		}
-	}
-	return out
+func newClaims() claims {
+	return claims{map[int]int{}, map[netip.Prefix]map[federation.ClusterName]int{}}
 }
 
-func (c *claims) add(cluster federation.ClusterName, p netip.Prefix) {
-	c.bits[p.Bits()] = true
-	if owners := c.at[p]; !slices.Contains(owners, cluster) {
-		c.at[p] = append(owners, cluster)
+// add counts a node's ranges in or, where by is -1, out; n may be nil.
+func (c claims) add(cluster federation.ClusterName, n *Node, by int) {
+	if n == nil {
+		return
+	}
+	for _, p := range n.prefixes() {
+		if c.bits[p.Bits()] += by; c.bits[p.Bits()] == 0 {
+			delete(c.bits, p.Bits())
+		}
+		if c.at[p] == nil {
+			c.at[p] = map[federation.ClusterName]int{}
+		}
+		if c.at[p][cluster] += by; c.at[p][cluster] == 0 {
+			delete(c.at[p], cluster)
+		}
+		if len(c.at[p]) == 0 {
+			delete(c.at, p)
+		}
 	}
 }
 
 // claimed says whose range of the same network the address of cluster c is in,
 // or "". Ranges of different networks may overlap and say nothing.
 func (b *builder) claimed(c *cluster, a netip.Addr) string {
-	table := b.claims[b.networks[c.Name]]
-	if table == nil {
-		return ""
-	}
-	for _, bits := range slices.Sorted(maps.Keys(table.bits)) {
+	for _, bits := range slices.Sorted(maps.Keys(b.in.claims.bits)) {
 		p, err := a.Prefix(bits)
 		if err != nil {
 			continue // of the other family
 		}
-		for _, owner := range table.at[p] {
-			if owner != c.Name {
-				return fmt.Sprintf("in %s, which belongs to cluster %s of the same network", p, owner)
+		var first federation.ClusterName
+		for owner := range b.in.claims.at[p] {
+			if owner != c.Name && b.networks[owner] == b.networks[c.Name] && (first == "" || owner < first) {
+				first = owner
 			}
+		}
+		if first != "" {
+			return fmt.Sprintf("in %s, which belongs to cluster %s of the same network", p, first)
 		}
 	}
 	return ""

@@ -24,7 +24,6 @@ type builder struct {
 	home     federation.ClusterName   // the local cluster, or ""
 	networks map[federation.ClusterName]federation.NetworkName
 	policies *policies
-	claims   map[federation.NetworkName]*claims
 	problems []federation.Problem
 }
 
@@ -44,42 +43,34 @@ func Build(prev *federation.Snapshot, in *Inputs, changed Changes) *federation.S
 		}
 	}
 	b.policies = newPolicies(in)
-	b.claims = newClaims(in, b.networks)
-	parts := federation.Parts{
-		Clusters:  b.clusters(prev, changed),
-		Services:  map[federation.ServiceKey]*federation.Service{},
-		Workloads: map[federation.WorkloadKey]*federation.Workload{},
-	}
+	clusters := b.clusters(prev, changed)
+	services := map[federation.ServiceKey]*federation.Service{}
+	workloads := map[federation.WorkloadKey]*federation.Workload{}
 	b.problems = append(b.problems, b.policies.problems...)
 	if changed.All {
-		b.allServices(prev, parts.Services)
-		b.allWorkloads(prev, parts.Workloads)
-	} else {
-		b.keep(prev, changed, &parts)
-		b.someServices(prev, changed, parts.Services)
-		b.someWorkloads(prev, changed, parts.Workloads)
+		b.allServices(prev, services)
+		b.allWorkloads(prev, workloads)
+		return federation.NewSnapshot(federation.Parts{Services: services, Workloads: workloads, Clusters: clusters, Problems: b.problems})
 	}
-	parts.Problems = b.problems
-	return federation.NewSnapshot(parts)
-}
-
-// keep takes over from prev what did not change, with its problems.
-func (b *builder) keep(prev *federation.Snapshot, changed Changes, parts *federation.Parts) {
-	for s := range prev.Services() {
-		if _, ok := changed.Services[Name{s.Key.Namespace, s.Key.Name}]; !ok {
-			parts.Services[s.Key] = s
+	for n := range changed.Services { // gone, unless they are made again
+		services[federation.ServiceKey{Namespace: n.Namespace, Name: n.Name}] = nil
+		for _, name := range b.names {
+			if b.in.clusters[name].Served {
+				services[federation.ServiceKey{Cluster: name, Namespace: n.Namespace, Name: n.Name}] = nil
+			}
 		}
 	}
-	for w := range prev.Workloads() {
-		if _, ok := changed.Workloads[w.Key]; !ok {
-			parts.Workloads[w.Key] = w
-		}
+	for k := range changed.Workloads {
+		workloads[k] = nil
 	}
 	for _, p := range prev.Problems() {
 		if b.kept(p.Object, changed) {
 			b.problems = append(b.problems, p)
 		}
 	}
+	b.someServices(prev, changed, services)
+	b.someWorkloads(prev, changed, workloads)
+	return prev.With(federation.Delta{Services: services, Workloads: workloads, Clusters: clusters, Problems: b.problems})
 }
 
 // kept reports whether a problem of that object in the last snapshot still stands.

@@ -18,9 +18,14 @@ func (b *builder) clusters(prev *federation.Snapshot, changed Changes) map[feder
 		c := b.in.clusters[name]
 		old := prev.Cluster(name)
 		now := &federation.Cluster{
-			Name: name, Network: b.networks[name], Locality: c.locality(), Priority: c.Priority,
+			Name: name, Network: b.networks[name], Priority: c.Priority,
 			Local: c.Local, Read: c.Read, Reachable: c.Reachable, Since: since(c), Lost: c.Lost,
 			Gateways: b.gateways(c),
+		}
+		if changed.All || old == nil {
+			now.Locality = c.locality()
+		} else {
+			now.Locality = old.Locality
 		}
 		if c.Served {
 			now.Entries = c.entries()
@@ -40,16 +45,16 @@ func (b *builder) clusters(prev *federation.Snapshot, changed Changes) map[feder
 func (in *Inputs) networks() map[federation.ClusterName]federation.NetworkName {
 	out := map[federation.ClusterName]federation.NetworkName{}
 	for name, c := range in.clusters {
-		cp := in.remembered(c)
 		switch n := c.namespaces[Name{Name: in.Namespace}]; {
 		case n != nil && n.Network != "":
 			out[name] = federation.NetworkName(n.Network)
 		case c.ClusterState.Network != "":
 			out[name] = c.ClusterState.Network
-		case cp != nil && cp.Network != "":
-			out[name] = cp.Network
 		default:
 			out[name] = federation.NetworkName(name)
+			if cp := in.remembered(c); cp != nil && cp.Network != "" {
+				out[name] = cp.Network
+			}
 		}
 	}
 	return out
@@ -67,11 +72,9 @@ func (in *Inputs) remembered(c *cluster) *federation.Checkpoint {
 		if !local.Local {
 			continue
 		}
-		for _, slices := range local.imported {
-			for id, s := range slices {
-				if s.Source == c.Name && s.Checkpoint != nil && (out == nil || id.Compare(first) < 0) {
-					first, out = id, s.Checkpoint
-				}
+		for id, s := range local.from[Name{Name: string(c.Name)}] {
+			if s.Checkpoint != nil && (out == nil || id.Compare(first) < 0) {
+				first, out = id, s.Checkpoint
 			}
 		}
 	}

@@ -148,6 +148,7 @@ func since(c *cluster) time.Time {
 // exporters lists the clusters that export n, by name.
 func (b *builder) exporters(n Name) []exporting {
 	var out []exporting
+	written := b.written(n)
 	for _, name := range b.names {
 		c := b.in.clusters[name]
 		var e exporting
@@ -155,7 +156,7 @@ func (b *builder) exporters(n Name) []exporting {
 		if c.Read || c.Local {
 			e, ok = b.exporter(c, n)
 		} else {
-			e, ok = b.checkpointExporter(c, n)
+			e, ok = b.checkpointExporter(c, n, written[name])
 		}
 		if ok {
 			out = append(out, e)
@@ -206,33 +207,40 @@ func (in *Inputs) reserved(namespace string) bool {
 	return false
 }
 
-// checkpointExporter finds what a local cluster's imported slices remember.
-func (b *builder) checkpointExporter(c *cluster, n Name) (exporting, bool) {
+// written returns the slices of the import n in the local cluster by their
+// source, each list by name.
+func (b *builder) written(n Name) map[federation.ClusterName][]*Slice {
+	if b.home == "" {
+		return nil
+	}
+	slices := b.in.clusters[b.home].imported[n]
+	out := make(map[federation.ClusterName][]*Slice, len(slices))
+	for _, id := range sortedKeys(slices) {
+		out[slices[id].Source] = append(out[slices[id].Source], slices[id])
+	}
+	return out
+}
+
+// checkpointExporter finds what the local cluster's imported slices remember.
+func (b *builder) checkpointExporter(c *cluster, n Name, written []*Slice) (exporting, bool) {
 	if b.in.reserved(n.Namespace) || !validName(n) {
 		return exporting{}, false
 	}
 	var out exporting
-	for _, name := range b.names {
-		local := b.in.clusters[name]
-		if !local.Local {
+	for _, s := range written {
+		if s.BadCheckpoint != "" {
+			b.problem(b.home, kindImport, n, "InvalidCheckpoint", fmt.Sprintf("slice %s: %s", s.Name.Name, s.BadCheckpoint))
+		}
+		cp := s.Checkpoint
+		if cp == nil {
 			continue
 		}
-		for _, id := range sortedKeys(local.imported[n]) {
-			s := local.imported[n][id]
-			if s.Source == c.Name && s.BadCheckpoint != "" {
-				b.problem(local.Name, kindImport, n, "InvalidCheckpoint", fmt.Sprintf("slice %s: %s", id.Name, s.BadCheckpoint))
-			}
-			cp := s.Checkpoint
-			if s.Source != c.Name || cp == nil {
-				continue
-			}
-			if out.checkpoint == nil {
-				out = exporting{c: c, checkpoint: cp, export: mcs.Export{Cluster: c.Name, Since: cp.ExportedSince, Headless: cp.Headless}}
-				remember(&out.export, cp)
-				out.terms.NoEntry = cp.NoEntry
-			}
-			out.slices = append(out.slices, s)
+		if out.checkpoint == nil {
+			out = exporting{c: c, checkpoint: cp, export: mcs.Export{Cluster: c.Name, Since: cp.ExportedSince, Headless: cp.Headless}}
+			remember(&out.export, cp)
+			out.terms.NoEntry = cp.NoEntry
 		}
+		out.slices = append(out.slices, s)
 	}
 	return out, out.checkpoint != nil
 }

@@ -19,6 +19,7 @@ type objects struct {
 	slicesOf index[*Slice]   // by service
 	slicesAt index[*Slice]   // by pod
 	imported index[*Slice]   // by import
+	from     index[*Slice]   // imported ones, by source cluster
 	derived  index[*Service] // by import
 	gateways map[Name]*Service
 
@@ -49,7 +50,7 @@ func newObjects() *objects {
 	return &objects{
 		services: map[Name]*Service{}, slices: map[Name]*Slice{}, pods: map[Name]*Pod{}, nodes: map[Name]*Node{},
 		namespaces: map[Name]*Namespace{}, exports: map[Name]*Export{}, policies: map[Name]*Policy{}, imports: map[Name]*Import{},
-		slicesOf: index[*Slice]{}, slicesAt: index[*Slice]{}, imported: index[*Slice]{}, derived: index[*Service]{}, gateways: map[Name]*Service{},
+		slicesOf: index[*Slice]{}, slicesAt: index[*Slice]{}, imported: index[*Slice]{}, from: index[*Slice]{}, derived: index[*Service]{}, gateways: map[Name]*Service{},
 		entryServices: map[Name]struct{}{}, entryPorts: owners[uint16]{}, synthetic: owners[netip.Addr]{}, ranges: newRanges(),
 	}
 }
@@ -82,6 +83,8 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 		if old, now, changed := swap(c.nodes, id, o); changed {
 			c.ranges.add(old, -1)
 			c.ranges.add(now, 1)
+			in.claims.add(c.Name, old, -1)
+			in.claims.add(c.Name, now, 1)
 			ch.All = true
 		}
 	case KindNamespace:
@@ -195,6 +198,7 @@ func (c *cluster) dropSlice(id Name, s *Slice, ch *Changes) {
 	ch.service(of)
 	if s.Source != "" {
 		c.imported.remove(of, id)
+		c.from.remove(Name{Name: string(s.Source)}, id)
 		c.own(s, -1, ch)
 		return
 	}
@@ -217,6 +221,7 @@ func (c *cluster) addSlice(id Name, s *Slice, ch *Changes) {
 	ch.service(of)
 	if s.Source != "" {
 		c.imported.add(of, id, s)
+		c.from.add(Name{Name: string(s.Source)}, id, s)
 		c.own(s, 1, ch)
 		return
 	}

@@ -22,6 +22,7 @@ type Inputs struct {
 
 	clusters map[federation.ClusterName]*cluster
 	resolved map[string][]netip.Addr
+	claims   claims
 }
 
 // cluster is a linked cluster with its objects.
@@ -50,7 +51,7 @@ type ClusterState struct {
 
 // NewInputs returns inputs without any cluster.
 func NewInputs(domain trust.Domain, namespace string) *Inputs {
-	return &Inputs{Domain: domain, Namespace: namespace, clusters: map[federation.ClusterName]*cluster{}, resolved: map[string][]netip.Addr{}}
+	return &Inputs{Domain: domain, Namespace: namespace, clusters: map[federation.ClusterName]*cluster{}, resolved: map[string][]netip.Addr{}, claims: newClaims()}
 }
 
 // Changes says what Build must make anew; the rest is taken over from the last
@@ -121,19 +122,18 @@ func (in *Inputs) SetCluster(state ClusterState, ch *Changes) {
 // name exports.
 func (in *Inputs) checkpointed(name federation.ClusterName, ch *Changes) {
 	for _, c := range in.clusters {
-		for n, slices := range c.imported {
-			for _, s := range slices {
-				if s.Source == name {
-					ch.service(n)
-				}
-			}
+		for _, s := range c.from[Name{Name: string(name)}] {
+			ch.service(Name{s.Namespace, s.Service})
 		}
 	}
 }
 
 // RemoveCluster forgets the cluster and all its objects.
 func (in *Inputs) RemoveCluster(name federation.ClusterName, ch *Changes) {
-	if _, ok := in.clusters[name]; ok {
+	if c, ok := in.clusters[name]; ok {
+		for _, n := range c.nodes {
+			in.claims.add(name, n, -1)
+		}
 		delete(in.clusters, name)
 		ch.All = true
 	}
