@@ -158,17 +158,34 @@ func (w *world) steady(t *table, m *mesh, proxies []*proxy, stop *stopwatch, s s
 	t.row("slices written for each change", "%.2f", float64(writes["PATCH endpointslices"])/float64(n))
 	delete(writes, "PATCH endpointslices")
 	t.row("other writes for each change", "%.2f (%s)", total(writes)/float64(n), byKind(writes))
+	t.row("streams that ended and were opened again", "%s", reopened(proxies))
 	for _, kind := range []string{ownNetwork, toOrFromZero, countOnly} {
 		t.row("change to proxy, "+kind, "%s", stop.summary(kind))
 	}
 }
 
+// reopened counts the ends of streams, and says why one ended.
+func reopened(proxies []*proxy) string {
+	n, why := 0, ""
+	for _, p := range proxies {
+		p.mu.Lock()
+		for _, err := range p.ended {
+			n, why = n+1, fmt.Sprintf(" (%v)", err)
+		}
+		p.mu.Unlock()
+	}
+	return fmt.Sprintf("%d%s", n, why)
+}
+
 // changes toggles the last pod of one export after the other, at that rate.
 func (w *world) changes(m *mesh, stop *stopwatch, d time.Duration, perSecond int, next func() int) (n int) {
-	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
+	every := time.Second / time.Duration(perSecond)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for began := time.Now(); time.Since(began) < d; n++ {
-		<-ticker.C
+		if time.Since(began) < time.Duration(n)*every { // else it is late, and catches up
+			<-ticker.C
+		}
 		i := next()
 		e := m.exports[i]
 		ready := m.services[assignment(e)].ready[i] < e.Pods

@@ -3,9 +3,10 @@ package scale_test
 import (
 	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -34,12 +35,15 @@ type proxy struct {
 	name  string
 	hears func(name string, hops int, at time.Time) // each load assignment; may be nil
 
+	node *corev3.Node
+
 	mu     sync.Mutex
-	has    map[string]map[string]bool // by type: names
-	hops   map[string]int             // by load assignment: its endpoints
+	has    map[string]map[string]string // by type: versions by name
+	hops   map[string]int               // by load assignment: its endpoints
 	pushes []push
 	bytes  int
-	err    error
+	ended  []error // why streams have ended
+	bad    error
 }
 
 // push is one response.
@@ -64,34 +68,72 @@ func (w *world) connect(i int, hears func(name string, hops int, at time.Time)) 
 	conn, err := grpc.NewClient("passthrough:///"+w.d.Discovery, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
-	must(w.t, err)
-	p := &proxy{name: callerName(i), hears: hears, has: map[string]map[string]bool{}, hops: map[string]int{}}
+	p := &proxy{name: callerName(i), hears: hears, has: map[string]map[string]string{}, hops: map[string]int{}}
+	p.node = w.nodeOf(i)
 	done := make(chan struct{})
 	w.t.Cleanup(func() {
 		cancel()
 		<-done
 		_ = conn.Close()
 	})
-	must(w.t, p.begin(w.t, stream, i, w.shape.Networks[0]))
 	go func() {
 		defer close(done)
-		p.read(ctx, stream)
+		p.run(ctx, discoveryv3.NewAggregatedDiscoveryServiceClient(conn))
 	}()
 	return p
 }
 
+// nodeOf is what the i-th caller's sidecar says of itself.
+func (w *world) nodeOf(i int) *corev3.Node {
+	w.t.Helper()
+	name := callerName(i)
+	fields, err := structpb.NewStruct(map[string]any{
+		"CLUSTER_ID": localCluster, "NETWORK": w.shape.Networks[0], "NAMESPACE": callers, "POD_NAME": name, "SERVICE_ACCOUNT": "caller", "PROXY_TYPE": "sidecar", "SPEAKS": "mtls",
+	})
+	must(w.t, err)
+	return &corev3.Node{Id: "sidecar~" + callerIP(i) + "~" + name + "." + callers + "~" + callers + ".svc.cluster.local", Cluster: "caller." + callers, Metadata: fields}
+}
+
 type deltaStream = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 
-func (p *proxy) begin(t testing.TB, stream deltaStream, i int, network string) error {
-	t.Helper()
-	fields, err := structpb.NewStruct(map[string]any{
-		"CLUSTER_ID": localCluster, "NETWORK": network, "NAMESPACE": callers, "POD_NAME": p.name, "SERVICE_ACCOUNT": "caller", "PROXY_TYPE": "sidecar", "SPEAKS": "mtls",
-	})
-	must(t, err)
-	node := &corev3.Node{Id: "sidecar~" + callerIP(i) + "~" + p.name + "." + callers + "~" + callers + ".svc.cluster.local", Cluster: "caller." + callers, Metadata: fields}
-	for _, url := range []string{typeCDS, typeLDS} {
-		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: url}); err != nil {
+// run keeps a stream open until ctx ends. The server ends streams after a time;
+// the next one says what is there already.
+func (p *proxy) run(ctx context.Context, client discoveryv3.AggregatedDiscoveryServiceClient) {
+	for ctx.Err() == nil {
+		stream, err := client.DeltaAggregatedResources(ctx)
+		if err == nil {
+			err = p.begin(stream)
+		}
+		for err == nil {
+			var response *discoveryv3.DeltaDiscoveryResponse
+			if response, err = stream.Recv(); err == nil {
+				err = p.take(stream, response)
+			}
+		}
+		p.mu.Lock()
+		p.ended = append(p.ended, err)
+		p.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// begin asks for all xds clusters and listeners, and again for what was asked
+// for before.
+func (p *proxy) begin(stream deltaStream) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	node := p.node
+	for _, url := range []string{typeCDS, typeEDS, typeLDS, typeRDS} {
+		request := &discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: url, InitialResourceVersions: maps.Clone(p.has[url])}
+		if from := map[string]string{typeEDS: typeCDS, typeRDS: typeLDS}[url]; from != "" {
+			if request.ResourceNamesSubscribe = ports(maps.Keys(p.has[from])); len(request.ResourceNamesSubscribe) == 0 {
+				continue
+			}
+		}
+		if err := stream.Send(request); err != nil {
 			return err
 		}
 		node = nil
@@ -99,21 +141,14 @@ func (p *proxy) begin(t testing.TB, stream deltaStream, i int, network string) e
 	return nil
 }
 
-func (p *proxy) read(ctx context.Context, stream deltaStream) {
-	for {
-		response, err := stream.Recv()
-		if err == nil {
-			err = p.take(stream, response)
-		}
-		if err != nil {
-			if ctx.Err() == nil {
-				p.mu.Lock()
-				p.err = err
-				p.mu.Unlock()
-			}
-			return
+// ports picks the names of service ports.
+func ports(names iter.Seq[string]) (out []string) {
+	for name := range names {
+		if strings.HasPrefix(name, "outbound|") {
+			out = append(out, name)
 		}
 	}
+	return out
 }
 
 // take acknowledges a response and asks for what it leads to.
@@ -135,17 +170,17 @@ func (p *proxy) note(response *discoveryv3.DeltaDiscoveryResponse, at time.Time)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.has[response.TypeUrl] == nil {
-		p.has[response.TypeUrl] = map[string]bool{}
+		p.has[response.TypeUrl] = map[string]string{}
 	}
 	has := p.has[response.TypeUrl]
 	got := push{url: response.TypeUrl, removed: response.RemovedResources}
 	p.bytes += proto.Size(response)
 	for _, r := range response.Resources {
 		got.names = append(got.names, r.Name)
-		if strings.HasPrefix(r.Name, "outbound|") && !has[r.Name] {
+		if strings.HasPrefix(r.Name, "outbound|") && has[r.Name] == "" {
 			fresh = append(fresh, r.Name)
 		}
-		has[r.Name] = true
+		has[r.Name] = r.Version
 		if response.TypeUrl == typeEDS {
 			p.assign(r, at)
 		}
@@ -161,7 +196,7 @@ func (p *proxy) note(response *discoveryv3.DeltaDiscoveryResponse, at time.Time)
 func (p *proxy) assign(r *discoveryv3.Resource, at time.Time) {
 	var load endpointv3.ClusterLoadAssignment
 	if err := proto.Unmarshal(r.Resource.GetValue(), &load); err != nil {
-		p.err = err
+		p.bad = err
 		return
 	}
 	n := 0
@@ -180,11 +215,15 @@ func (p *proxy) missing(want map[string]int) (n int, example string, err error) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, hops := range want {
-		if !p.has[typeCDS][name] || !p.has[typeLDS][name] || !p.has[typeRDS][name] || p.hops[name] != hops || !p.has[typeEDS][name] {
+		complete := p.hops[name] == hops
+		for _, url := range []string{typeCDS, typeEDS, typeLDS, typeRDS} {
+			complete = complete && p.has[url][name] != ""
+		}
+		if !complete {
 			n, example = n+1, fmt.Sprintf("%s: %d endpoints, want %d", name, p.hops[name], hops)
 		}
 	}
-	return n, example, p.err
+	return n, example, p.bad
 }
 
 // since returns the pushes after the first n, and how many there are now.
