@@ -1,18 +1,14 @@
 package controllers
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -230,175 +226,4 @@ func with(m map[string]string, key, value string) map[string]string {
 	}
 	out[key] = value
 	return out
-}
-
-// wantDerived returns the Service whose address is the clusterset IP. One that
-// is made anew asks for the address that the import had.
-func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.ServiceImport) *corev1.Service {
-	d := declared(svc)
-	if len(d.Ports) == 0 && !svc.Headless {
-		return nil
-	}
-	out := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: key.Namespace, Name: derivedName(key),
-			Labels: map[string]string{api.LabelManagedBy: api.ManagedBy, labelServiceName: key.Name},
-		},
-		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP},
-	}
-	for _, p := range d.Ports {
-		out.Spec.Ports = append(out.Spec.Ports, corev1.ServicePort{
-			Name: portName(d, p), Protocol: corev1.Protocol(p.Transport), Port: int32(p.Number), TargetPort: intstr.FromInt32(int32(p.Number)),
-		})
-	}
-	if !svc.Headless {
-		out.Spec.SessionAffinity, out.Spec.SessionAffinityConfig = affinity(d)
-	}
-	if len(d.Families) > 1 && ours(had) && len(had.Spec.IPs) > 0 && !svc.Headless {
-		out.Spec.ClusterIPs = had.Spec.IPs
-	}
-	if len(d.Families) > 1 {
-		out.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack) // as far as this cluster can
-	}
-	if svc.SameZone {
-		out.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferClose)
-	}
-	switch {
-	case svc.Headless:
-		out.Spec.ClusterIP = corev1.ClusterIPNone
-	case ours(had) && len(had.Spec.IPs) > 0:
-		out.Spec.ClusterIP = had.Spec.IPs[0]
-	}
-	return out
-}
-
-// portName is the port's name in the derived Service, where only a single port
-// may go without.
-func portName(d *federation.Declared, p federation.DeclaredPort) string {
-	if p.Name == "" && len(d.Ports) > 1 {
-		return fmt.Sprintf("port-%d", p.Number)
-	}
-	return p.Name
-}
-
-func sliceName(key federation.ServiceKey, cluster federation.ClusterName, i int) string {
-	name := derivedName(objectKey{Namespace: key.Namespace, Name: key.Name}) + "-" + string(cluster)
-	if i > 0 {
-		name = fmt.Sprintf("%s-%d", name, i+1)
-	}
-	return name
-}
-
-// maxSlice is how many endpoints a slice may hold. (discovery.k8s.io/v1)
-const maxSlice = 1000
-
-// groupEndpoints splits endpoints so that each group has one address family and
-// one set of ports. There is always a group, though it may be empty.
-func groupEndpoints(endpoints []federation.Endpoint) [][]federation.Endpoint {
-	groups := map[string][]federation.Endpoint{}
-	for _, e := range endpoints {
-		k := fmt.Sprint(e.Addr.Is6(), e.Ports, e.Others)
-		groups[k] = append(groups[k], e)
-	}
-	var out [][]federation.Endpoint
-	for _, k := range slices.Sorted(maps.Keys(groups)) {
-		out = slices.AppendSeq(out, slices.Chunk(groups[k], maxSlice))
-	}
-	if len(out) == 0 {
-		out = append(out, nil)
-	}
-	return out
-}
-
-func addressType(group []federation.Endpoint) discoveryv1.AddressType {
-	if len(group) > 0 && group[0].Addr.Is6() {
-		return discoveryv1.AddressTypeIPv6
-	}
-	return discoveryv1.AddressTypeIPv4
-}
-
-func slicePorts(svc *federation.Service, group []federation.Endpoint) []discoveryv1.EndpointPort {
-	out := []discoveryv1.EndpointPort{}
-	if len(group) == 0 {
-		return out
-	}
-	d := declared(svc)
-	for _, p := range d.Ports {
-		target, ok := group[0].Other(p.Transport, p.Number)
-		if p.Transport == string(corev1.ProtocolTCP) {
-			target, ok = group[0].Target(p.Number)
-		}
-		if !ok {
-			continue
-		}
-		port := discoveryv1.EndpointPort{Name: new(portName(d, p)), Protocol: new(corev1.Protocol(p.Transport)), Port: new(int32(target))}
-		if p.AppProtocol != "" {
-			port.AppProtocol = new(p.AppProtocol)
-		}
-		out = append(out, port)
-	}
-	return out
-}
-
-func sliceEndpoint(e *federation.Endpoint) discoveryv1.Endpoint {
-	out := discoveryv1.Endpoint{
-		Addresses: []string{e.Addr.String()},
-		Conditions: discoveryv1.EndpointConditions{
-			Ready: new(e.Health == federation.Ready), Serving: new(e.Health != federation.NotReady), Terminating: new(e.Health == federation.Terminating),
-		},
-	}
-	if e.Hostname != "" {
-		out.Hostname = new(e.Hostname)
-	}
-	if e.Locality.Zone != "" {
-		out.Zone = new(e.Locality.Zone)
-	}
-	return out
-}
-
-// sameSlice reports whether have says what want says.
-func sameSlice(have, want *discoveryv1.EndpointSlice) bool {
-	for k, v := range want.Labels {
-		if have.Labels[k] != v {
-			return false
-		}
-	}
-	return have.AddressType == want.AddressType &&
-		have.Annotations[api.AnnotationCheckpoint] == want.Annotations[api.AnnotationCheckpoint] &&
-		have.Annotations[api.AnnotationEntryPorts] == want.Annotations[api.AnnotationEntryPorts] &&
-		equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) &&
-		equality.Semantic.DeepEqual(have.Ports, want.Ports)
-}
-
-// sameDerived reports whether have needs no write to be want.
-func sameDerived(have, want *corev1.Service) bool {
-	for k, v := range want.Labels {
-		if have.Labels[k] != v {
-			return false
-		}
-	}
-	byNumber := func(a, b corev1.ServicePort) int {
-		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
-	}
-	a, b := slices.SortedFunc(slices.Values(have.Spec.Ports), byNumber), slices.SortedFunc(slices.Values(want.Spec.Ports), byNumber)
-	return equality.Semantic.DeepEqual(a, b) && len(have.Spec.Selector) == 0 && len(have.OwnerReferences) > 0 &&
-		sameAffinity(&have.Spec, &want.Spec) && (want.Spec.IPFamilyPolicy == nil || equality.Semantic.DeepEqual(have.Spec.IPFamilyPolicy, want.Spec.IPFamilyPolicy)) &&
-		equality.Semantic.DeepEqual(have.Spec.TrafficDistribution, want.Spec.TrafficDistribution)
-}
-
-// sameAffinity compares what want says, not what the API server filled in.
-func sameAffinity(have, want *corev1.ServiceSpec) bool {
-	if cmp.Or(have.SessionAffinity, corev1.ServiceAffinityNone) != cmp.Or(want.SessionAffinity, corev1.ServiceAffinityNone) {
-		return false
-	}
-	return want.SessionAffinityConfig == nil || equality.Semantic.DeepEqual(have.SessionAffinityConfig, want.SessionAffinityConfig)
-}
-
-// sameImport reports whether have needs no write to be want. Somebody else's
-// label or annotation makes it differ: the write then changes nothing.
-func sameImport(have, want *mcsv1beta1.ServiceImport) bool {
-	if !ours(have) || !maps.Equal(have.Labels, want.Labels) || !maps.Equal(have.Annotations, want.Annotations) {
-		return false
-	}
-	return equality.Semantic.DeepEqual(have.Spec, want.Spec)
 }

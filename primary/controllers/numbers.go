@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
 )
 
 // How long numbers rest before another key gets them.
@@ -133,146 +131,4 @@ func (n *numbers) imports() []objectKey {
 	defer n.mu.Unlock()
 	out := slices.AppendSeq(slices.Collect(maps.Keys(n.entry.of)), maps.Keys(n.synthetic.of))
 	return out
-}
-
-// save brings the ledger up to date and returns the imports that waited for it.
-// Calls must not overlap.
-func (n *numbers) save(ctx context.Context, now time.Time) ([]objectKey, error) {
-	n.mu.Lock()
-	at := n.changed
-	if n.saved == at {
-		n.mu.Unlock()
-		return nil, nil
-	}
-	n.entry.pool.Wake(now)
-	n.synthetic.pool.Wake(now)
-	r := retired{Entry: n.entry.pool.Resting(), Synthetic: n.synthetic.pool.Resting()}
-	n.mu.Unlock()
-	others, err := n.ledger.write(ctx, r)
-	if err != nil {
-		return nil, fmt.Errorf("note entry ports and addresses that were given up: %w", err)
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.saved = at
-	n.rest(others, now)
-	var out []objectKey
-	for key, want := range n.waiting {
-		if want <= at {
-			out = append(out, key)
-		}
-	}
-	return out, nil
-}
-
-// rest has rest what the ledger says, unless it is held. The caller holds mu.
-func (n *numbers) rest(r retired, now time.Time) {
-	for _, e := range r.Entry {
-		n.entry.pool.Rest(e, now)
-	}
-	for _, e := range r.Synthetic {
-		n.synthetic.pool.Rest(e, now)
-	}
-}
-
-// How often the ledger is written at most, tried again, and cleaned of what has
-// rested enough. One write serves all who wait for it: thousands of imports may
-// give something up at once.
-const (
-	saveGap       = 100 * time.Millisecond
-	saveAgain     = time.Second
-	cleanInterval = 5 * time.Minute
-)
-
-// run keeps the ledger until ctx ends. It calls again for every import that may
-// go on, and report for what fails, which is tried again.
-func (n *numbers) run(ctx context.Context, again func(objectKey), report func(error)) {
-	clean := time.NewTicker(cleanInterval)
-	defer clean.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-clean.C:
-			n.clean(now)
-			continue
-		case <-n.dirty:
-		}
-		gap := saveGap
-		keys, err := n.save(ctx, time.Now())
-		if err != nil && ctx.Err() == nil {
-			report(err)
-			gap = saveAgain
-			n.wake()
-		}
-		for _, key := range keys {
-			again(key)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(gap):
-		}
-	}
-}
-
-// clean ends the rest of what has rested enough, and has the ledger written where
-// that was anything.
-func (n *numbers) clean(now time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	woke := n.entry.pool.Wake(now)
-	if n.synthetic.pool.Wake(now) || woke {
-		n.changed++
-		n.wake()
-	}
-}
-
-// lot is a pool whose keys are an import and something of it.
-type lot struct {
-	pool *allot.Pool
-	of   map[objectKey]map[string]bool // what each import holds numbers for
-}
-
-func newLot(first, last int, rest time.Duration) *lot {
-	return &lot{allot.New(first, last, rest), map[objectKey]map[string]bool{}}
-}
-
-func (l *lot) take(key objectKey, suffix string, now time.Time) (int, error) {
-	number, err := l.pool.Take(key.String()+"/"+suffix, now)
-	if err == nil {
-		l.note(key, suffix)
-	}
-	return number, err
-}
-
-// hold is take for what was found to be given already.
-func (l *lot) hold(key objectKey, suffix string, number int) bool {
-	ok := l.pool.Hold(key.String()+"/"+suffix, number)
-	if ok {
-		l.note(key, suffix)
-	}
-	return ok
-}
-
-func (l *lot) note(key objectKey, suffix string) {
-	if l.of[key] == nil {
-		l.of[key] = map[string]bool{}
-	}
-	l.of[key][suffix] = true
-}
-
-// giveBack gives up what key holds and does not keep, and reports whether there
-// was anything.
-func (l *lot) giveBack(key objectKey, keep func(suffix string) bool, now time.Time) (gave bool) {
-	for suffix := range l.of[key] {
-		if keep(suffix) {
-			continue
-		}
-		gave = l.pool.Give(key.String()+"/"+suffix, now) || gave
-		delete(l.of[key], suffix)
-	}
-	if len(l.of[key]) == 0 {
-		delete(l.of, key)
-	}
-	return gave
 }
