@@ -140,6 +140,9 @@ type Export struct {
 	Cluster ClusterName
 	Since   time.Time // creationTimestamp of the ServiceExport; the oldest wins
 	Ports   []Port    // what that cluster exposes
+	// Numbers are the ports of the import, sorted, that Ports lead to: where they
+	// differ, callers and server names know these alone.
+	Numbers []uint16
 	// Declared is what that cluster says beyond that; nil in an old checkpoint.
 	Declared *Declared
 	// StaleSince is when the cluster was last known to be true; zero while it

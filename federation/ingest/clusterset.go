@@ -86,7 +86,13 @@ func (b *builder) imported(n Name, merged mcs.Import, visible bool) *federation.
 }
 
 func (b *builder) addExport(out *together, part exporting, n Name, merged mcs.Import) {
-	out.Exports = append(out.Exports, exportEntry(part))
+	entry := exportEntry(part)
+	for _, numbers := range importPorts(part.export.Ports, merged) {
+		entry.Numbers = append(entry.Numbers, numbers...)
+	}
+	slices.Sort(entry.Numbers)
+	entry.Numbers = slices.Compact(entry.Numbers)
+	out.Exports = append(out.Exports, entry)
 	if part.checkpoint == nil {
 		out.Endpoints = append(out.Endpoints, b.exported(part, n, merged)...)
 		return

@@ -194,6 +194,9 @@ func servicesText(s *federation.Snapshot) string {
 			for _, p := range e.Ports {
 				fmt.Fprintf(&b, " %s", portText(p))
 			}
+			if own := numbersOf(e.Ports); !slices.Equal(own, e.Numbers) {
+				fmt.Fprintf(&b, " as=%v", e.Numbers)
+			}
 			if e.To != nil {
 				fmt.Fprintf(&b, " to=%s hidden=%v", e.To, e.Hidden)
 			}
@@ -210,6 +213,14 @@ func servicesText(s *federation.Snapshot) string {
 		}
 	}
 	return b.String()
+}
+
+func numbersOf(ports []federation.Port) []uint16 {
+	var out []uint16
+	for _, p := range ports {
+		out = append(out, p.Number)
+	}
+	return out
 }
 
 func portText(p federation.Port) string { return fmt.Sprintf("%s:%d/%s", p.Name, p.Number, p.Protocol) }
