@@ -5,7 +5,6 @@ package conformance
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -100,9 +99,10 @@ func (f *fixture) refused(err error) {
 	f.Log(err)
 }
 
-// foreignAddress claims addresses of both clusters' pod ranges in one slice.
+// foreignAddress claims, beside an address that is nobody's, that of the
+// importing cluster's node.
 func foreignAddress(f *fixture) {
-	own, foreign := f.lastPodAddress(f.clusters[0]), f.lastPodAddress(f.clusters[1])
+	own, foreign := "192.0.2.10", f.nodeAddress(f.clusters[1])
 	f.create(f.clusters[0], &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: "claims", Labels: map[string]string{discoveryv1.LabelServiceName: helloName, discoveryv1.LabelManagedBy: "user"}},
 		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: new("tcp"), Port: new(int32(42)), Protocol: new(corev1.ProtocolTCP)}},
@@ -122,18 +122,19 @@ func foreignAddress(f *fixture) {
 	f.throughout("only the exporter's own address", only)
 }
 
-// lastPodAddress is the last but one of the range of c's node, where no pod is.
-func (f *fixture) lastPodAddress(c *cluster) string {
+func (f *fixture) nodeAddress(c *cluster) string {
 	f.Helper()
 	var nodes corev1.NodeList
 	f.must(c.List(f.Context(), &nodes))
-	p, err := netip.ParsePrefix(nodes.Items[0].Spec.PodCIDR)
-	f.must(err)
-	a := p.Addr().As4()
-	for i := p.Bits(); i < 31; i++ {
-		a[i/8] |= 1 << (7 - i%8)
+	for _, n := range nodes.Items {
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP {
+				return a.Address
+			}
+		}
 	}
-	return netip.AddrFrom4(a).String()
+	f.Fatalf("%s: no node has an address", c.name)
+	return ""
 }
 
 func badLabels(f *fixture) {
