@@ -65,8 +65,8 @@ func (svc *Service) VisibleTo(cluster ClusterName) bool {
 	if !svc.Key.ClusterSet() {
 		return svc.Key.Cluster == cluster
 	}
-	if svc.OnlyHidden() {
-		return false
+	if svc.OnlyHidden() && len(svc.Ports) == 0 {
+		return false // with ports, those who export it to here are lost
 	}
 	return svc.Headless || len(svc.VIPsIn(cluster)) > 0
 }
