@@ -345,12 +345,15 @@ func (w *world) unmovedByRestart(planes []*plane) {
 		p.kill()
 		p.start()
 	}
-	marker := client.ObjectKey{Namespace: worldNamespaces()[0], Name: "web-1"}
-	c := w.clusters[0]
-	if !c.all[marker].service {
-		c.setService(c.all[marker], true)
+	c, marker := w.clusters[0], client.ObjectKey{Namespace: worldNamespaces()[0], Name: "web-1"}
+	s := c.all[marker]
+	exported := s.export && s.service
+	if !s.service {
+		c.setService(s, true)
 	}
-	c.setExport(c.all[marker], !c.all[marker].export)
+	if s.export == exported {
+		c.setExport(s, !exported)
+	}
 	w.settle(planes)
 	for name, version := range w.versions() {
 		if was := before[name]; was != version && !strings.Contains(name, "/"+marker.String()+" ") {
