@@ -100,7 +100,7 @@ func (m *world) exports(ns, name string, pods int, change ...func(*federation.Se
 	port := []federation.Port{{Name: "http", Number: 9080, Protocol: federation.ProtocolHTTP}}
 	svc := &federation.Service{
 		Key: federation.ServiceKey{Namespace: ns, Name: name}, Ports: port,
-		Exports: []federation.Export{{Cluster: "west", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Ports: port}},
+		Exports: []federation.Export{{Cluster: "west", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Ports: port, Numbers: []uint16{9080}}},
 	}
 	for i := range pods {
 		svc.Endpoints = append(svc.Endpoints, federation.Endpoint{

@@ -74,7 +74,7 @@ func reviews(exports []federation.Export, endpoints ...federation.Endpoint) *fed
 func export(cluster string, change ...func(*federation.Export)) federation.Export {
 	e := federation.Export{
 		Cluster: federation.ClusterName(cluster), Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Ports: []federation.Port{{Name: "http", Number: 9080, Protocol: federation.ProtocolHTTP}},
+		Ports: []federation.Port{{Name: "http", Number: 9080, Protocol: federation.ProtocolHTTP}}, Numbers: []uint16{9080},
 	}
 	for _, f := range change {
 		f(&e)

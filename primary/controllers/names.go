@@ -29,8 +29,7 @@ func nameProblems(s *federation.Snapshot, cluster federation.ClusterName, svc *f
 			wrong = append(wrong, what+": "+err.Error())
 		}
 	}
-	for _, p := range svc.Exports[i].Ports {
-		number := importNumber(svc, p)
+	for _, number := range svc.Exports[i].Numbers {
 		_, err := eastwest.SNI(svc.Key.Namespace, svc.Key.Name, number)
 		note(fmt.Sprintf("port %d", number), err)
 		if !svc.Headless {

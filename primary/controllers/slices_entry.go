@@ -67,11 +67,8 @@ func (b *sliceBuilder) exposed(export *federation.Export) map[uint16]bool {
 	if b.svc.Headless || export.NoEntry || export.Hidden || !b.far(export) {
 		return out
 	}
-	for _, p := range export.Ports {
-		number := importNumber(b.svc, p)
-		if _, ok := b.svc.Port(number); ok {
-			out[number] = true
-		}
+	for _, number := range export.Numbers {
+		out[number] = true
 	}
 	return out
 }

@@ -28,7 +28,7 @@ func twoPorts(svc *federation.Service) *federation.Service {
 	ports := []federation.Port{{Name: "http", Number: 9080, Protocol: federation.ProtocolHTTP}, {Name: "tcp", Number: 9090, Protocol: federation.ProtocolTCP}}
 	svc.Ports = ports
 	for i := range svc.Exports {
-		svc.Exports[i].Ports = ports
+		svc.Exports[i].Ports, svc.Exports[i].Numbers = ports, []uint16{9080, 9090}
 	}
 	for i := range svc.Endpoints {
 		svc.Endpoints[i].Ports = []federation.EndpointPort{{Service: 9080, Target: 8080}, {Service: 9090, Target: 8090}}
@@ -95,7 +95,7 @@ func TestEntrySlices(t *testing.T) {
 	other.EntryPorts[0].Port++
 	other.EntryPorts[1].Port++
 	one := far()
-	one.Exports[0].Ports = one.Exports[0].Ports[:1]
+	one.Exports[0].Numbers = one.Exports[0].Numbers[:1]
 
 	for name, test := range map[string]struct {
 		clusters []*federation.Cluster
