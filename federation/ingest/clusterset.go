@@ -220,6 +220,9 @@ func (b *builder) written(n Name) map[federation.ClusterName][]*Slice {
 		return nil
 	}
 	slices := b.in.clusters[b.home].imported[n]
+	if len(slices) == 0 {
+		return nil
+	}
 	out := make(map[federation.ClusterName][]*Slice, len(slices))
 	for _, id := range sortedKeys(slices) {
 		out[slices[id].Source] = append(out[slices[id].Source], slices[id])
