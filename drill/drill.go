@@ -25,6 +25,8 @@ type Scenario struct {
 	Restore func(ctx context.Context) error
 	// Noticed, if set, waits until the mesh itself says what is broken.
 	Noticed func(ctx context.Context) error
+	// During, if set, goes on breaking and mending until its context ends.
+	During func(ctx context.Context) error
 	// Healed, if set, waits until the mesh itself says, after the restore, that all
 	// is well again.
 	Healed func(ctx context.Context) error
@@ -45,8 +47,11 @@ type Options struct {
 
 // Result is a drill with its verdict.
 type Result struct {
-	Scenario string `json:"scenario"`
-	What     string `json:"what"`
+	Scenario string  `json:"scenario"`
+	What     string  `json:"what"`
+	Service  string  `json:"service,omitempty"` // NAMESPACE/NAME; Run leaves it to its caller
+	From     string  `json:"from,omitempty"`    // the cluster that the load came from; likewise
+	Rate     float64 `json:"rate,omitempty"`    // requests per second that were wanted; likewise
 	Marks
 	Objectives Objectives `json:"objectives"`
 	Measured
@@ -55,6 +60,7 @@ type Result struct {
 	NoticedSeconds *float64 `json:"noticedSeconds,omitempty"`
 	// HealedSeconds is from the restore until the mesh said that all is well.
 	HealedSeconds *float64 `json:"healedSeconds,omitempty"`
+	Timeline      []Point  `json:"timeline"`
 }
 
 // firstAnswerPatience bounds the wait for the first good answer.
@@ -102,6 +108,7 @@ type runner struct {
 	opts            Options
 	marks           Marks
 	noticed, healed *float64
+	notes           []string
 
 	mu      sync.Mutex
 	records []load.Record // guarded by mu
@@ -167,12 +174,16 @@ func (r *runner) adaptObjectives() {
 	defer r.mu.Unlock()
 	want := &r.opts.Objectives
 	named := slices.ContainsFunc(r.records, func(rec load.Record) bool { return rec.Cluster != "" })
-	if named || want.Home == "" && want.Away == "" {
+	if named {
 		return
 	}
-	want.Home, want.Away = "", ""
-	r.opts.Progress("the answers do not say which cluster gave them: only failures are measured")
+	want.Home, want.Away, want.Lost, want.Same, want.WrongShare = "", "", "", false, nil
+	r.notes = append(r.notes, Unnamed)
+	r.opts.Progress(Unnamed)
 }
+
+// Unnamed is the note of a drill whose answers name no cluster.
+const Unnamed = "the answers do not say which cluster gave them: it is judged by failures alone"
 
 // restoreAfterAll restores what a drill that went wrong has left broken.
 func (r *runner) restoreAfterAll(ctx context.Context, err error) error {
@@ -193,6 +204,15 @@ func (r *runner) hold(ctx context.Context) error {
 	r.opts.Progress(fmt.Sprintf("measure for %s", r.opts.Hold))
 	if err := r.ask(ctx, r.opts.Scenario.Noticed, r.marks.Broken, "the mesh noticed", &r.noticed); err != nil {
 		return err
+	}
+	rest := time.Until(r.marks.Broken.Add(r.opts.Hold))
+	if r.opts.Scenario.During == nil {
+		return pause(ctx, rest)
+	}
+	limited, cancel := context.WithTimeout(ctx, rest)
+	defer cancel()
+	if err := r.opts.Scenario.During(limited); err != nil && limited.Err() == nil {
+		return fmt.Errorf("break again: %w", err)
 	}
 	return pause(ctx, time.Until(r.marks.Broken.Add(r.opts.Hold)))
 }
@@ -224,8 +244,8 @@ func (r *runner) ask(ctx context.Context, wait func(context.Context) error, sinc
 
 // watchReturn waits until Home answers again, FailBack at most, and then for After.
 func (r *runner) watchReturn(ctx context.Context) error {
-	home := r.opts.Objectives.Home
-	if home != "" {
+	home := r.opts.Objectives.lost()
+	if home != "" && r.answered(home) {
 		err := r.await(ctx, r.opts.Objectives.FailBack+r.opts.After, home+" to answer again", r.marks.Restored, func(rec load.Record) bool { return rec.Cluster == home })
 		if err != nil && ctx.Err() != nil {
 			return err
@@ -242,6 +262,15 @@ func (r *runner) watchReturn(ctx context.Context) error {
 	}
 	r.marks.Ended = time.Now()
 	return nil
+}
+
+// answered reports whether cluster gave a good answer before the break.
+func (r *runner) answered(cluster string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.records, func(rec load.Record) bool {
+		return rec.OK() && rec.Cluster == cluster && rec.Start.Before(r.marks.Broken)
+	})
 }
 
 func (r *runner) add(rec load.Record) {
@@ -298,19 +327,16 @@ func (r *runner) result() Result {
 	out := Result{
 		Scenario: r.opts.Scenario.Name, What: r.opts.Scenario.What, Marks: r.marks, Objectives: r.opts.Objectives,
 		Measured: Judge(counted, r.marks, r.opts.Objectives), NoticedSeconds: r.noticed, HealedSeconds: r.healed,
+		Timeline: Timeline(counted, r.marks),
 	}
-	if r.opts.Scenario.Noticed != nil && r.noticed == nil {
-		out.fail("the mesh never said that anything was broken")
+	out.Notes = r.notes
+	if r.opts.Scenario.Noticed != nil {
+		out.check("the mesh says that something is broken", r.noticed == nil, "the mesh never said that anything was broken")
 	}
-	if r.opts.Scenario.Healed != nil && r.healed == nil {
-		out.fail("the mesh did not say after the restore that all is well")
+	if r.opts.Scenario.Healed != nil {
+		out.check("the mesh says after the restore that all is well", r.healed == nil, "the mesh did not say after the restore that all is well")
 	}
 	return out
-}
-
-func (r *Result) fail(reason string) {
-	r.Verdict = Fail
-	r.Reasons = append(r.Reasons, reason)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -22,41 +21,77 @@ var ErrUnsafe = errors.New("unsafe")
 // deployments are scaled to 0, and back. elsewhere asks whether the service has
 // somewhere to go.
 func LocalEndpoints(ctx context.Context, c *cluster.Cluster, clusterName, namespace, service string, elsewhere func(ctx context.Context) error) (Scenario, error) {
-	names, err := deployments(ctx, c, namespace, service)
+	changes, err := ScaleAway(ctx, c, namespace, service)
 	if err != nil {
 		return Scenario{}, err
 	}
-	before := map[string]int32{} // replicas by deployment; filled by the check, so that a break half-way is undone
-	return Scenario{
-		Name: "local-endpoints",
-		What: fmt.Sprintf("scale %s in %s to 0", strings.Join(names, ", "), clusterName),
-		Check: func(ctx context.Context) error {
-			for _, name := range names {
-				scale, err := c.Kube.AppsV1().Deployments(namespace).GetScale(ctx, name, metav1.GetOptions{})
-				if err != nil {
-					return err
-				}
-				before[name] = scale.Spec.Replicas
-			}
-			return elsewhere(ctx)
-		},
-		Break: func(ctx context.Context) error {
-			for _, name := range names {
-				if _, err := c.Scale(ctx, namespace, name, 0); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-		Restore: func(ctx context.Context) error {
-			var errs error
-			for _, name := range slices.Sorted(maps.Keys(before)) {
-				_, err := c.Scale(ctx, namespace, name, before[name])
-				errs = errors.Join(errs, err)
-			}
-			return errs
-		},
-	}, nil
+	var names []string
+	for _, change := range changes {
+		names = append(names, change.Name)
+	}
+	s := Scenario{
+		Name:  "local-endpoints",
+		What:  fmt.Sprintf("scale %s in %s to 0", strings.Join(names, ", "), clusterName),
+		Check: elsewhere,
+	}
+	return s.Of(changes, Hands{Open: func(string) (*cluster.Cluster, error) { return c, nil }}), nil
+}
+
+// Of gives the scenario the break and the restore that changes are.
+func (s Scenario) Of(changes []Change, h Hands) Scenario {
+	s.Break = func(ctx context.Context) error { return Make(ctx, h, changes) }
+	s.Restore = func(ctx context.Context) error { return Undo(ctx, h, changes) }
+	return s
+}
+
+// ScaleAway returns the changes that take all pods of a service in c away.
+func ScaleAway(ctx context.Context, c *cluster.Cluster, namespace, service string) ([]Change, error) {
+	names, err := deployments(ctx, c, namespace, service)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, name := range names {
+		change, err := ScaleTo(ctx, c, namespace, name, 0)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, change)
+	}
+	return changes, nil
+}
+
+// ScaleTo returns the change that gives a deployment other replicas than it has.
+func ScaleTo(ctx context.Context, c *cluster.Cluster, namespace, name string, replicas int32) (Change, error) {
+	scale, err := c.Kube.AppsV1().Deployments(namespace).GetScale(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return Change{}, fmt.Errorf("read the scale of %s/%s in %s: %w", namespace, name, c.Context, err)
+	}
+	return Change{Kind: KindScale, Context: c.Context, Namespace: namespace, Name: name, Before: scale.Spec.Replicas, To: replicas}, nil
+}
+
+// SharedWith returns the other services of the namespace whose pods the same deployments run.
+func SharedWith(ctx context.Context, c *cluster.Cluster, namespace, service string, changes []Change) ([]string, error) {
+	services, err := c.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list services of %s in %s: %w", namespace, c.Context, err)
+	}
+	list, err := c.Kube.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list deployments of %s in %s: %w", namespace, c.Context, err)
+	}
+	var out []string
+	for _, svc := range services.Items {
+		if svc.Name == service || len(svc.Spec.Selector) == 0 {
+			continue
+		}
+		behind := selected(list.Items, labels.SelectorFromSet(svc.Spec.Selector))
+		if slices.ContainsFunc(changes, func(c Change) bool { return c.Namespace == namespace && slices.Contains(behind, c.Name) }) {
+			out = append(out, svc.Name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // deployments returns the names of those whose pods the service selects.
