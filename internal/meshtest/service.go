@@ -40,14 +40,30 @@ func (p *parser) export(w words) error {
 	}
 	for _, f := range w.plain[1:] {
 		if port, proto, ok := strings.Cut(f, "/"); ok {
-			n, err := number(port)
-			if err != nil {
+			if err := addPort(&e, port, proto); err != nil {
 				return err
 			}
-			e.Ports = append(e.Ports, federation.Port{Number: n, Protocol: protocol(proto)})
 		}
 	}
 	p.svc.Exports = append(p.svc.Exports, e)
+	return nil
+}
+
+// addPort adds the port of an export, NUMBER or, where the import has another for
+// it, NUMBER>IMPORT.
+func addPort(e *federation.Export, port, proto string) error {
+	own, imported, differs := strings.Cut(port, ">")
+	n, err := number(own)
+	if err != nil {
+		return err
+	}
+	e.Ports = append(e.Ports, federation.Port{Number: n, Protocol: protocol(proto)})
+	if differs {
+		if n, err = number(imported); err != nil {
+			return err
+		}
+	}
+	e.Numbers = append(e.Numbers, n)
 	return nil
 }
 

@@ -59,18 +59,15 @@ func probeAnswer() *listenerv3.Filter {
 }
 
 // Exposed returns the ports of svc that gateways of network pass on: those that
-// a cluster of that network exports, sorted. Only clusterset services have any.
+// a cluster of that network exports, sorted, by the import's numbers, which are
+// what callers know. Only clusterset services have any.
 func Exposed(s *federation.Snapshot, svc *federation.Service, network federation.NetworkName) []uint16 {
 	var out []uint16
 	for _, e := range svc.Exports {
 		if c := s.Cluster(e.Cluster); c == nil || c.Network != network || c.Lost {
 			continue
 		}
-		for _, p := range e.Ports {
-			if p.Protocol != federation.ProtocolUDP && p.Number != 0 {
-				out = append(out, p.Number)
-			}
-		}
+		out = append(out, e.Numbers...)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
