@@ -110,7 +110,7 @@ func union(sorted []Export) []Port {
 	var out []Port
 	for _, e := range sorted {
 		for _, p := range e.Ports {
-			if _, taken := Resolve(out, p); !taken {
+			if !slices.ContainsFunc(out, func(o Port) bool { return o.Name == p.Name || sameNumber(o, p) }) {
 				out = append(out, p)
 			}
 		}
@@ -123,18 +123,16 @@ func comparePorts(a, b Port) int {
 	return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Transport, b.Transport), cmp.Compare(a.Name, b.Name))
 }
 
-// Resolve returns the port of the import that a cluster's own port p serves:
-// the one of the same name, else the one of the same transport and number.
+// Resolve returns the port of the import that a cluster's own port p serves: the
+// one of its transport and number, whatever either is called. A port that lost
+// its name to an older export's other number serves none: traffic goes only to
+// clusters that expose the port. (KEP-1645, Service port)
 func Resolve(ports []Port, p Port) (Port, bool) {
-	for _, o := range ports {
-		if o.Name == p.Name {
-			return o, true
-		}
+	i := slices.IndexFunc(ports, func(o Port) bool { return sameNumber(o, p) })
+	if i < 0 {
+		return Port{}, false
 	}
-	for _, o := range ports {
-		if o.Transport == p.Transport && o.Number == p.Number {
-			return o, true
-		}
-	}
-	return Port{}, false
+	return ports[i], true
 }
+
+func sameNumber(a, b Port) bool { return a.Transport == b.Transport && a.Number == b.Number }
