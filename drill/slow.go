@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// RelayName is the Deployment and the Service of the relay, in the system namespace.
+const RelayName = "isthmus-drill-relay"
+
 // Relay is a program of ours before the east-west gateway of a cluster, which holds back
 // what passes.
 type Relay struct {

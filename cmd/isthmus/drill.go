@@ -6,186 +6,171 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/isthmus-mesh/isthmus/api"
-	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
-	"github.com/isthmus-mesh/isthmus/cmd/isthmus/demo"
-	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/drilling"
 	"github.com/isthmus-mesh/isthmus/drill"
-	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/drill/report"
 )
 
-// drillFlags are the flags of all scenarios.
-type drillFlags struct {
-	out        output
-	context    string
-	service    string
-	port       int
-	path       string
-	image      string
-	rate       float64
-	opts       drill.Options
-	dryRun     bool
-	objectives drill.Objectives
-}
-
+// newDrillCommand groups the scenarios; by itself it does the drill of a manifest.
 func newDrillCommand(e *env) *cobra.Command {
+	var f drillFlags
+	var file string
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Rehearse a failure: baseline, break, measure, restore, verdict",
 		Long: `Send a steady load to a service, break something, measure, restore it, and judge by objectives.
-What was broken is restored also after an interruption. The exit code is 3 when the verdict is not pass.`,
-	}
-	cmd.AddCommand(newDrillEndpointsCommand(e), newDrillGatewayCommand(e), newDrillAPIServerCommand(e))
-	return cmd
-}
-
-func (f *drillFlags) add(cmd *cobra.Command, e *env) {
-	addOutput(cmd, &f.out)
-	flags := cmd.Flags()
-	flags.StringVar(&f.context, "context", "", "cluster from which the load comes; default the current context")
-	flags.StringVar(&f.service, "service", "", "NAMESPACE/NAME of the exported service")
-	flags.IntVar(&f.port, "port", 0, "the service's port; default its first")
-	flags.StringVar(&f.path, "path", "/", "what to ask for")
-	flags.StringVar(&f.image, "client-image", "", "image of the client; default the samples' beside the mesh's own")
-	flags.Float64Var(&f.rate, "rate", 50, "requests per second")
-	flags.DurationVar(&f.opts.Baseline, "baseline", 5*time.Second, "how long to watch before")
-	flags.DurationVar(&f.opts.Hold, "hold", 15*time.Second, "how long it stays broken at least")
-	flags.DurationVar(&f.opts.After, "after", 5*time.Second, "how long to watch after the home cluster answers again")
-	flags.DurationVar(&f.objectives.Recover, "max-recover", 2*time.Second, "objective: time to recover")
-	flags.DurationVar(&f.objectives.FailBack, "max-fail-back", time.Minute, "objective: time until the home cluster answers again after the restore")
-	flags.Float64Var(&f.objectives.ErrorRate, "max-error-rate", 0.01, "objective: part of the requests that may fail after the break")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "only check whether it would be safe")
-	_ = cmd.RegisterFlagCompletionFunc("context", e.complete) // fails only for a flag that is not there
-	_ = cmd.MarkFlagRequired("service")
-}
-
-func newDrillEndpointsCommand(e *env) *cobra.Command {
-	var f drillFlags
-	cmd := &cobra.Command{
-		Use:   "local-endpoints",
-		Short: "Lose all pods of a service in one cluster: does another take over, and does home come back?",
-		Example: `  isthmus drill local-endpoints --context east --service bookinfo/reviews --path /reviews/0
-  isthmus drill local-endpoints --context east --service shop/checkout --dry-run`,
+Whether it is safe is checked before anything is changed; --dry-run tells what would be done. What was
+broken is restored also after an interruption, and after a crash by isthmus drill restore.
+The exit code is 3 when the verdict is not pass.`,
+		Example: `  isthmus drill local-endpoints --service shop/checkout --dry-run
+  isthmus drill gateway-drop --context east --service shop/checkout --rate 100 --html drill.html
+  isthmus drill -f drill.yaml --junit drill.xml
+  isthmus drill restore --context east`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runDrill(cmd.Context(), e, f, func(ctx context.Context, d *drillSetup) (drill.Scenario, error) {
-				d.want.Home, d.want.Away = d.home, d.away
-				return drill.LocalEndpoints(ctx, d.cluster, d.home, d.namespace, d.name, d.elsewhere)
-			})
+			if file == "" {
+				return cmd.Help()
+			}
+			spec, err := readDrill(e, file, f)
+			if err != nil {
+				return err
+			}
+			return runDrill(cmd.Context(), e, f, spec)
 		},
 	}
-	f.add(cmd, e)
+	cmd.Flags().StringVarP(&file, "filename", "f", "", "a Drill manifest; - is standard input")
+	f.addHow(cmd, e)
+	for _, s := range drillScenarios() {
+		cmd.AddCommand(newScenarioCommand(e, s))
+	}
+	cmd.AddCommand(newDrillRestoreCommand(e))
 	return cmd
 }
 
-// drillSetup is what a scenario is made from.
-type drillSetup struct {
-	cluster         *cluster.Cluster
-	namespace, name string
-	home            string   // name of the cluster
-	away            string   // the other exporting cluster; empty where there is not exactly one
-	others          []string // all other exporting clusters
-	exported        bool     // home exports it, too
-	image           string
-	want            drill.Objectives
-}
-
-// elsewhere refuses a drill after which nobody would answer.
-func (d *drillSetup) elsewhere(context.Context) error {
-	if len(d.others) == 0 {
-		return fmt.Errorf("%w: no other cluster exports %s/%s", drill.ErrUnsafe, d.namespace, d.name)
+// readDrill reads a manifest; the context and --force of the command line come first.
+func readDrill(e *env, file string, f drillFlags) (drill.Spec, error) {
+	var data []byte
+	var err error
+	if file == "-" {
+		data, err = io.ReadAll(e.In)
+	} else {
+		data, err = os.ReadFile(file)
 	}
-	return nil
-}
-
-func runDrill(ctx context.Context, e *env, f drillFlags, scenario func(context.Context, *drillSetup) (drill.Scenario, error)) error {
-	p := newProgress(e.Streams)
-	d, err := f.setup(ctx, e)
 	if err != nil {
-		return err
+		return drill.Spec{}, fmt.Errorf("read drill: %w", err)
 	}
-	opts := f.opts
-	opts.Progress = func(step string) { p.say("", step) }
-	if opts.Scenario, err = scenario(ctx, d); err != nil {
-		return err
+	m, err := drill.ParseManifest(data)
+	if err != nil {
+		return drill.Spec{}, withHint(usageError{fmt.Errorf("%s: %w", file, err)}, "docs/drills.md has all fields of a Drill")
 	}
-	opts.Objectives = d.want
+	m.Spec.Context = cmp.Or(f.context, m.Spec.Context)
+	m.Spec.Force = m.Spec.Force || f.force
+	return m.Spec, nil
+}
+
+// runDrill plans a drill, and does it where it is safe and not only to be shown.
+func runDrill(ctx context.Context, e *env, f drillFlags, spec drill.Spec) error {
+	p := newProgress(e.Streams)
+	plan, err := drilling.Prepare(ctx, e.kubeconfig, spec)
+	if err != nil {
+		return drillError(err)
+	}
 	if f.dryRun {
-		if err := opts.Scenario.Check(ctx); err != nil {
+		if err := finish(true, f.out, e.Out, plan, plan.Print); err != nil {
 			return err
 		}
-		return finish(true, f.out, e.Out, map[string]string{"scenario": opts.Scenario.Name, "would": opts.Scenario.What}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "safe; it would %s\n", opts.Scenario.What)
-			return err
-		})
+		return drillError(plan.Safe())
 	}
-	result, err := f.run(ctx, d, opts)
+	for _, finding := range plan.Findings {
+		p.say("", finding.String())
+	}
+	result, err := plan.Run(ctx, e.kubeconfig, func(step string) { p.say("", step) })
 	if err != nil {
+		return drillError(err)
+	}
+	if err := f.write(result); err != nil {
 		return err
 	}
-	return finish(result.Verdict == drill.Pass, f.out, e.Out, result, func(w io.Writer) error { return demo.PrintDrill(w, result) })
+	return finish(result.Verdict == drill.Pass, f.out, e.Out, result, func(w io.Writer) error { return report.Table(w, result) })
 }
 
-// run starts the client, does the drill, and removes the client.
-func (f drillFlags) run(ctx context.Context, d *drillSetup, opts drill.Options) (result drill.Result, err error) {
-	opts.Progress("start a client in " + d.namespace)
-	pod, stop, err := drill.StartClient(ctx, d.cluster, d.namespace, d.image)
-	if stop != nil {
-		defer func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			err = errors.Join(err, stop(ctx))
-		}()
-	}
-	if err != nil {
-		return drill.Result{}, err
-	}
-	url := fmt.Sprintf("http://%s:%d%s", clustersetName(d.namespace, d.name), f.port, f.path)
-	load := drill.PodLoad{Cluster: d.cluster, Namespace: d.namespace, Pod: pod, Container: "client", URL: url, Rate: f.rate, Timeout: 5 * time.Second}
-	opts.Load = load.Run
-	return drill.Run(ctx, opts)
-}
-
-// setup reads what the drill needs to know of the service.
-func (f *drillFlags) setup(ctx context.Context, e *env) (*drillSetup, error) {
-	namespace, name, ok := strings.Cut(f.service, "/")
-	if !ok || namespace == "" || name == "" {
-		return nil, usageErrorf("%q is not of the form NAMESPACE/NAME", f.service)
-	}
-	c, err := cluster.Open(e.kubeconfig, f.context)
-	if err != nil {
-		return nil, err
-	}
-	installed, err := clusterset.Find(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if installed == nil {
-		return nil, fmt.Errorf("context %s: %w", c.Context, clusterset.ErrNotInstalled)
-	}
-	d := &drillSetup{cluster: c, namespace: namespace, name: name, home: installed.Cluster, want: f.objectives}
-	d.image = cmp.Or(f.image, fmt.Sprintf("%s/%s:%s", cmp.Or(installed.Hub, api.ImageHub), api.ImageSamples, cmp.Or(installed.Tag, "dev")))
-	imported, err := meshstatus.FindImport(ctx, c, namespace, name)
-	if err != nil {
-		return nil, withHint(err, "isthmus export "+f.service+" --context CONTEXT, in two clusters")
-	}
-	for _, exporter := range imported.Clusters {
-		if exporter == d.home {
-			d.exported = true
+// write writes the reports that go into files.
+func (f drillFlags) write(result drill.Result) error {
+	var errs error
+	for _, file := range []struct {
+		path  string
+		write func(io.Writer, drill.Result) error
+	}{{f.junit, report.JUnit}, {f.html, report.HTML}} {
+		if file.path == "" {
 			continue
 		}
-		d.others = append(d.others, exporter)
+		var text strings.Builder
+		err := file.write(&text, result)
+		if err == nil {
+			err = os.WriteFile(file.path, []byte(text.String()), 0o644)
+		}
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("write report: %w", err))
+		}
 	}
-	if len(d.others) == 1 {
-		d.away = d.others[0]
+	return errs
+}
+
+// drillError adds what can be done.
+func drillError(err error) error {
+	if err == nil {
+		return nil
 	}
-	if f.port == 0 && len(imported.Ports) > 0 {
-		f.port = int(imported.Ports[0])
+	if drilling.IsUsage(err) {
+		return usageError{err}
 	}
-	return d, nil
+	if next := drilling.Next(err); next != "" {
+		return withHint(err, next)
+	}
+	return err
+}
+
+func newDrillRestoreCommand(e *env) *cobra.Command {
+	var out output
+	var contextName string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "restore",
+		Short: "Undo what a drill that crashed has left broken",
+		Long: `A drill notes in the cluster what it changes before it changes it. This undoes all of that and takes the
+note away. It may be done any number of times. A drill that runs still is left alone.`,
+		Example: "  isthmus drill restore --context east",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			done, err := drilling.Restore(cmd.Context(), e.kubeconfig, contextName, force)
+			if err != nil {
+				return drillError(err)
+			}
+			return finish(true, out, e.Out, done, func(w io.Writer) error { return printRestored(w, done) })
+		},
+	}
+	addOutput(cmd, &out)
+	cmd.Flags().StringVar(&contextName, "context", "", "a cluster that the drill concerned; default the current context")
+	cmd.Flags().BoolVar(&force, "force", false, "also where the drill seems to run still")
+	_ = cmd.RegisterFlagCompletionFunc("context", e.complete) // fails only for a flag that is not there
+	return cmd
+}
+
+func printRestored(w io.Writer, done drilling.Restored) error {
+	if done.Note == "" {
+		_, err := fmt.Fprintf(w, "nothing to restore: no drill is noted in %s\n", done.Context)
+		return err
+	}
+	fmt.Fprintf(w, "restored: %s\n", done.Note)
+	for _, change := range done.Undone {
+		if _, err := fmt.Fprintf(w, "  undone: %s\n", change); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/isthmus-mesh/isthmus/drill"
+	"github.com/isthmus-mesh/isthmus/drill/report"
 )
 
 // Print writes the path, the drill and the verdict for people.
@@ -17,7 +17,7 @@ func (r Report) Print(w io.Writer) error {
 	r.Plain.print(w)
 	r.Page.print(w)
 	fmt.Fprintln(w)
-	if err := PrintDrill(w, r.Drill); err != nil {
+	if err := report.Table(w, r.Drill); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
@@ -56,39 +56,4 @@ func (p Page) print(w io.Writer) {
 		fmt.Fprintf(w, ", which took ratings from %s", p.Ratings.Cluster)
 	}
 	fmt.Fprintln(w)
-}
-
-// PrintDrill writes the table of one drill and its verdict.
-func PrintDrill(w io.Writer, d drill.Result) error {
-	if d.Scenario == "" {
-		_, err := fmt.Fprintln(w, "No drill was done.")
-		return err
-	}
-	fmt.Fprintf(w, "Drill %s: %s\n", d.Scenario, d.What)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "phase\tseconds\trequests\terrors\tp50 ms\tp99 ms\tanswered by\t")
-	for _, p := range d.Phases {
-		fmt.Fprintf(t, "%s\t%.1f\t%d\t%d\t%.1f\t%.1f\t%s\t\n", p.Name, p.Seconds, p.Requests, p.Failed, p.Latency.P50, p.Latency.P99, shares(p))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, p := range d.Phases {
-		if p.Failed > 0 {
-			fmt.Fprintf(w, "errors while %s: %s; the last: %s\n", p.Name, kinds(p.Errors), p.LastError)
-		}
-	}
-	fmt.Fprintf(w, "requests %d, errors %d, time to recover %.2f s, first answer from elsewhere after %s, home again after %s\n",
-		d.Requests, d.Errors, d.RecoverSeconds, optional(d.SwitchSeconds), optional(d.FailBackSeconds))
-	if d.NoticedSeconds != nil {
-		fmt.Fprintf(w, "the mesh itself said so after %.2f s\n", *d.NoticedSeconds)
-	}
-	if d.HealedSeconds != nil {
-		fmt.Fprintf(w, "and %.2f s after the restore that all is well\n", *d.HealedSeconds)
-	}
-	for _, reason := range d.Reasons {
-		fmt.Fprintf(w, "not met: %s\n", reason)
-	}
-	_, err := fmt.Fprintf(w, "drill: %s\n", strings.ToUpper(d.Verdict))
-	return err
 }
