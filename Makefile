@@ -37,7 +37,7 @@ e2e: build ## end-to-end tests on the sandbox (two real clusters)
 	go test -race -tags e2e -count 1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./e2e/...
 
 .PHONY: conformance
-conformance: ## specs of the MCS API on two clusters of one network; SUITE=FILE runs upstream's own test program
+conformance: ## specs of the MCS API on two clusters of one network; NETWORKS=separate on two; SUITE=FILE runs upstream's own test program
 	scripts/conformance.sh
 
 .PHONY: bench
@@ -64,6 +64,27 @@ bin/isthmus-coredns: $(wildcard sandbox/coredns/*.go) sandbox/coredns/go.mod san
 	@mkdir -p bin
 	cd sandbox/coredns && CGO_ENABLED=0 go build -ldflags '-s -w' -o ../../bin/.isthmus-coredns .
 	@mv bin/.isthmus-coredns bin/isthmus-coredns
+
+TOPOLOGY ?= multi-primary
+KIND = bin/isthmus-kind --topology $(TOPOLOGY)
+
+.PHONY: kind-up
+kind-up: images ## real clusters by kind, TOPOLOGY=NAME of kind-configs/; installs Docker and builds a node image where needed
+	$(call say,topology $(TOPOLOGY) on kind)
+	$(KIND) up
+
+.PHONY: kind-down
+kind-down: bin/isthmus-kind ## delete TOPOLOGY's clusters and stop the engine that kind-up started; PURGE=1: what was built for them, too
+	$(KIND) down $(if $(PURGE),--purge)
+
+.PHONY: images
+images: programs bin/isthmus-kind ## an image from scratch and an SBOM of each program, into bin/images/
+	$(call say,images)
+	bin/isthmus-kind images
+
+bin/isthmus-kind: $(shell find kind -name '*.go' -not -name '*_test.go' -not -path 'kind/stock/*') kind/go.mod kind/go.sum $(wildcard kind/nodeimage/files/*)
+	@mkdir -p bin
+	cd kind && CGO_ENABLED=0 go build -ldflags '-s -w' -o ../bin/isthmus-kind ./cmd/isthmus-kind
 
 .PHONY: deps
 deps: ## what the host must have: the nft program (kube-proxy runs it) and a C compiler for the race detector

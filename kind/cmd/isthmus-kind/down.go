@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/spf13/cobra"
+)
+
+func newDown(e *env) *cobra.Command {
+	var purge, keep bool
+	cmd := &cobra.Command{
+		Use: "down", Short: "Delete a topology's clusters; stop the Docker engine that up started", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := e.down(cmd, keep); err != nil {
+				return err
+			}
+			if !purge {
+				e.progress.Say("", "kept for the next time: %s and %s (PURGE=1 removes them)", e.cacheDir, e.data)
+				return nil
+			}
+			return errors.Join(e.engine().Remove(), os.RemoveAll(e.cacheDir))
+		},
+	}
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove what was built, too: the next time it is built anew")
+	cmd.Flags().BoolVar(&keep, "keep-engine", false, "leave the Docker engine running")
+	return cmd
+}
+
+func (e *env) down(cmd *cobra.Command, keep bool) error {
+	lab, err := e.lab()
+	if err != nil {
+		return err
+	}
+	if exec.CommandContext(cmd.Context(), "docker", "version").Run() != nil {
+		e.progress.Say("docker", "no engine runs, so no clusters do")
+		return os.RemoveAll(lab.Kubeconfig)
+	}
+	if err := lab.Down(cmd.Context()); err != nil {
+		return err
+	}
+	others, err := lab.Others()
+	switch {
+	case err != nil:
+		return err
+	case len(others) > 0:
+		e.progress.Say("docker", "left running for other clusters: %v", others)
+		return nil
+	case keep:
+		return nil
+	}
+	if _, err := e.engine().Stop(cmd.Context()); err != nil {
+		return fmt.Errorf("stop the engine: %w", err)
+	}
+	return nil
+}
