@@ -1,24 +1,48 @@
 package eastwest
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/federation"
 )
 
-// gateways returns the gateways of each other network that has a ready
-// endpoint with a sidecar for the port.
-func (b *builder) gateways() []Hop {
+// addGateways returns pods and the gateways of each other network that has a
+// ready endpoint with a sidecar for the port, with their weights.
+func (b *builder) addGateways(pods []Hop) []Hop {
 	if !b.speaks {
-		return nil
+		return pods
 	}
 	behind := b.behind()
-	var hops []Hop
-	for network, ready := range behind {
-		hops = append(hops, b.gatewaysOf(network, ready)...)
+	found := map[federation.NetworkName][]Hop{}
+	for network := range behind {
+		found[network] = b.gatewaysOf(network)
 	}
-	return hops
+	factor := scale(uint64(len(pods)), behind, found)
+	for i := range pods {
+		pods[i].Weight *= factor
+	}
+	for network, hops := range found {
+		shareAll(hops, behind[network]*factor)
+		pods = append(pods, hops...)
+	}
+	return pods
+}
+
+// scale returns by which whole number, at least 1, all weights of an assignment
+// are multiplied, so that what is ready behind each network is enough for 1 at
+// each of its addresses. It stays below what would take the sum, pods included,
+// past what Envoy adds up in 32 bits.
+func scale(pods uint64, behind map[federation.NetworkName]uint32, found map[federation.NetworkName][]Hop) uint32 {
+	factor, sum := uint64(1), pods
+	for network, ready := range behind {
+		silent := uint64(len(which(found[network], isSilent)))
+		most := max(silent, uint64(len(found[network]))-silent)
+		factor = max(factor, (most+uint64(ready)-1)/uint64(ready))
+		sum += 2 * uint64(ready) // the silent ones have it too
+	}
+	return uint32(max(1, min(factor, math.MaxUint32/max(sum, 1))))
 }
 
 // behind counts, for each other network, the ready endpoints of the port that
@@ -47,9 +71,8 @@ func Offered(e *federation.Endpoint, port uint16) bool {
 }
 
 // gatewaysOf returns the gateway addresses of network as all its clusters that
-// are not Lost know them. The answering ones share ready among themselves, and
-// so do the silent ones.
-func (b *builder) gatewaysOf(network federation.NetworkName, ready uint32) []Hop {
+// are not Lost know them, sorted and without weights.
+func (b *builder) gatewaysOf(network federation.NetworkName) []Hop {
 	seen := map[netip.AddrPort]int{}
 	var hops []Hop
 	for _, c := range b.s.Clusters() {
@@ -69,26 +92,37 @@ func (b *builder) gatewaysOf(network federation.NetworkName, ready uint32) []Hop
 			}
 		}
 	}
-	share(hops, ready, func(h Hop) bool { return h.rank.class != classSilent })
-	share(hops, ready, func(h Hop) bool { return h.rank.class == classSilent })
+	slices.SortFunc(hops, func(a, b Hop) int { return a.Addr.Compare(b.Addr) })
 	return hops
 }
 
-// share divides total among those hops that belong, as evenly as whole numbers
-// allow and at least 1 each; the first by address get the remainder.
-func share(hops []Hop, total uint32, belongs func(Hop) bool) {
-	slices.SortFunc(hops, func(a, b Hop) int { return a.Addr.Compare(b.Addr) })
-	var mine []int
-	for i, h := range hops {
-		if belongs(h) {
-			mine = append(mine, i)
+// shareAll divides total among the gateways of a network that answer, and once
+// more among those that are silent: they stand for it when nothing else is left.
+func shareAll(hops []Hop, total uint32) {
+	share(which(hops, func(h *Hop) bool { return !isSilent(h) }), total)
+	share(which(hops, isSilent), total)
+}
+
+func isSilent(h *Hop) bool { return h.rank.class == classSilent }
+
+func which(hops []Hop, belongs func(*Hop) bool) []*Hop {
+	var out []*Hop
+	for i := range hops {
+		if belongs(&hops[i]) {
+			out = append(out, &hops[i])
 		}
 	}
-	for n, i := range mine {
-		weight := total / uint32(len(mine))
-		if uint32(n) < total%uint32(len(mine)) {
-			weight++
+	return out
+}
+
+// share divides total among hops, as evenly as whole numbers allow and at least
+// 1 each; the first get the remainder.
+func share(hops []*Hop, total uint32) {
+	for n, h := range hops {
+		h.Weight = total / uint32(len(hops))
+		if uint32(n) < total%uint32(len(hops)) {
+			h.Weight++
 		}
-		hops[i].Weight = max(weight, 1)
+		h.Weight = max(h.Weight, 1)
 	}
 }

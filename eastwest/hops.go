@@ -30,18 +30,18 @@ type Hop struct {
 	Pod      string              // empty for gateways and bare addresses
 	Tunnel   federation.Tunnel
 	Priority uint32 // 0 is used first; without gaps
-	Weight   uint32 // at least 1; for a gateway its share of the ready endpoints behind
+	Weight   uint32 // at least 1; for a gateway its share of the ready endpoints behind, in pods' weights
 	rank     rank
 }
 
 // Hops returns how view reaches port of svc: each address once, sorted by
 // priority, cluster and address. Endpoints of clusters that are Lost or whose
-// export is Hidden are left out, and so is what the view does not speak. Pods that terminate are there only
-// where the view can reach nobody else, in any priority: they may still answer.
-// An empty result means that nobody does.
+// export is Hidden are left out, and so is what the view does not speak. Pods
+// that terminate are there only where the view can reach nobody else, in any
+// priority: they may still answer. An empty result means that nobody does.
 func Hops(svc *federation.Service, port uint16, view View, s *federation.Snapshot) []Hop {
 	b := newBuilder(svc, port, view, s)
-	hops := append(b.pods(federation.Ready), b.gateways()...)
+	hops := b.addGateways(b.pods(federation.Ready))
 	if len(hops) == 0 {
 		hops = b.pods(federation.Terminating)
 	}
@@ -57,7 +57,9 @@ func PodHops(svc *federation.Service, e *federation.Endpoint, view View, s *fede
 	if !view.MTLS || e.Tunnel != federation.TunnelMTLS || e.Account.IsZero() || !b.used(e.Cluster) {
 		return nil
 	}
-	return prioritise(b.gatewaysOf(e.Network, 1))
+	hops := b.gatewaysOf(e.Network)
+	shareAll(hops, 1)
+	return prioritise(hops)
 }
 
 type builder struct {
