@@ -14,7 +14,8 @@ PROGRAMS := isthmus isthmusd isthmus-proxy isthmus-samples isthmus-sandboxd
 TEST ?= ./...
 RUN ?=
 
-say = @printf '\033[1m== %s\033[0m\n' "$(1)"
+# to stderr: what a command prints as JSON is alone on stdout
+say = @printf '\033[1m== %s\033[0m\n' "$(1)" >&2
 
 .PHONY: help
 help: ## list the targets
@@ -22,7 +23,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: build ## two clusters, linked; an export; failover under load; a verdict
-	bin/isthmus demo $(DEMO_FLAGS)
+	@bin/isthmus demo $(DEMO_FLAGS)
 
 .PHONY: test
 test: build ## all tests but end to end, with the race detector
@@ -50,7 +51,7 @@ build: deps bin/isthmus-kube bin/isthmus-coredns programs ## all programs into b
 .PHONY: programs
 programs:
 	@mkdir -p bin
-	@for p in $(PROGRAMS); do printf '== build %s\n' $$p; CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/$$p ./cmd/$$p; done
+	@for p in $(PROGRAMS); do printf '== build %s\n' $$p >&2; CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/$$p ./cmd/$$p; done
 
 # Kubernetes itself: about 5 minutes on two cores when nothing is cached.
 bin/isthmus-kube: $(shell find sandbox/kube -name '*.go' -not -name '*_test.go') sandbox/kube/go.mod sandbox/kube/go.sum
