@@ -83,3 +83,29 @@ func TestEntryGatewayKeepsWhatMayBeTrue(t *testing.T) {
 		t.Errorf("removed %v", m.RemovedResources)
 	}
 }
+
+// Two xds clusters wait for one load assignment. Where one of them goes, the
+// other waits still, and is sent it even if the client has that from before.
+func TestSharedAssignmentIsAwaitedStill(t *testing.T) {
+	b := start(t, nil)
+	b.Update(meshtest.Snapshot(t, entered()+"  entry east 9081 20002\n"))
+	other := b.delta(t, entry("east"))
+	other.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: eds, ResourceNamesSubscribe: []string{ratings}})
+	version := other.expect(eds).Resources[0].Version
+
+	c := b.delta(t, entry("east"))
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds})
+	if got := names(c.expect(cds)); !slices.Equal(got, []string{"entry|20001", "entry|20002"}) {
+		t.Fatalf("xds clusters %v", got)
+	}
+	b.Update(meshtest.Snapshot(t, entered()))
+	if m := c.expect(cds); !slices.Equal(m.RemovedResources, []string{"entry|20002"}) {
+		t.Fatalf("sent %v, removed %v", names(m), m.RemovedResources)
+	}
+	c.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: eds, ResourceNamesSubscribe: []string{ratings}, InitialResourceVersions: map[string]string{ratings: version},
+	})
+	if got := names(c.expect(eds)); !slices.Equal(got, []string{ratings}) {
+		t.Errorf("load assignments %v", got)
+	}
+}

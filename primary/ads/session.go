@@ -76,13 +76,13 @@ type session struct {
 	types   map[string]*subscription
 	counter uint64
 
-	blocked    time.Time       // since when listeners wait for others' answers; zero while they do not
-	awaited    map[string]bool // load assignments of new xds clusters that were not asked for yet
+	blocked    time.Time         // since when listeners wait for others' answers; zero while they do not
+	awaited    map[string]string // by xds cluster: the load assignment of a new one that was not asked for yet
 	awaitUntil time.Time
 }
 
 func newSession(sotw bool, now time.Time) *session {
-	return &session{sotw: sotw, started: now, types: map[string]*subscription{}, awaited: map[string]bool{}}
+	return &session{sotw: sotw, started: now, types: map[string]*subscription{}, awaited: map[string]string{}}
 }
 
 // outcome says what a request did, for metrics and logs.
@@ -354,18 +354,17 @@ func (s *session) follow(sub *subscription, update []*resources.Resource, remove
 		return
 	}
 	for _, name := range remove {
-		if had := sub.bodies[name]; had != nil {
-			delete(s.awaited, had.Assignment)
-		}
+		delete(s.awaited, name)
 	}
 	endpoints := s.of(resources.Endpoints)
 	for _, r := range update {
+		delete(s.awaited, r.Name)
 		switch {
 		case r.Assignment == "":
 		case endpoints != nil && endpoints.names[r.Assignment]:
 			endpoints.force(r.Assignment)
 		default:
-			s.awaited[r.Assignment] = true
+			s.awaited[r.Name] = r.Assignment
 			s.awaitUntil = now.Add(subscribePatience)
 		}
 	}
@@ -374,9 +373,9 @@ func (s *session) follow(sub *subscription, update []*resources.Resource, remove
 // arrived takes note that load assignments were asked for that new xds clusters
 // wait for. They are sent even where the client says that it has them.
 func (s *session) arrived(endpoints *subscription) {
-	for name := range s.awaited {
+	for xdsCluster, name := range s.awaited {
 		if endpoints.names[name] {
-			delete(s.awaited, name)
+			delete(s.awaited, xdsCluster)
 			endpoints.force(name)
 		}
 	}
