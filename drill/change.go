@@ -72,7 +72,16 @@ func (c Change) String() string {
 	return "change of unknown kind " + c.Kind
 }
 
-// Make makes the change.
+// Prepare gets ready what the change needs and breaks nothing. It may be done twice; Undo
+// takes it away, too.
+func (c Change) Prepare(ctx context.Context, h Hands) error {
+	if c.Kind == KindSlow {
+		return c.Relay.start(ctx, h, c.Context)
+	}
+	return nil
+}
+
+// Make makes the change, which is prepared.
 func (c Change) Make(ctx context.Context, h Hands) error {
 	switch c.Kind {
 	case KindScale:

@@ -2,16 +2,26 @@ package drill
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"net"
+	"strconv"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
 )
 
 // RelayName is the Deployment and the Service of the relay, in the system namespace.
 const RelayName = "isthmus-drill-relay"
 
 // Relay is a program of ours before the east-west gateway of a cluster, which holds back
-// what passes.
+// what passes. Peers are led to it by the gateway's annotation for addresses given by hand.
 type Relay struct {
 	Cluster string        `json:"cluster"` // name of the cluster whose gateway is slowed
 	Delay   time.Duration `json:"delay"`   // of a round trip
@@ -19,9 +29,141 @@ type Relay struct {
 }
 
 func (r Relay) String() string {
-	return fmt.Sprintf("delay the way to the gateway of %s by %s", r.Cluster, r.Delay)
+	return fmt.Sprintf("lead the way to the gateway of %s through a relay that adds %s to each round trip", r.Cluster, r.Delay)
 }
 
-func (r Relay) put(context.Context, Hands, string) error { return errors.New("not there yet") }
+// relayPatience bounds the start of the relay, its load balancer's address included.
+const relayPatience = 2 * time.Minute
 
-func (r Relay) remove(context.Context, Hands, string) error { return nil }
+// start runs the relay; nobody is led to it yet.
+func (r Relay) start(ctx context.Context, h Hands, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, relayPatience)
+	defer cancel()
+	in, err := h.Open(name)
+	if err != nil {
+		return err
+	}
+	if err := in.Apply(ctx, api.SystemNamespace, r.objects()...); err != nil {
+		return err
+	}
+	if err := in.WaitDeployments(ctx, api.SystemNamespace, RelayName); err != nil {
+		return err
+	}
+	_, err = relayAddress(ctx, in)
+	return err
+}
+
+// relayAddress waits for the relay's address from outside, host:port.
+func relayAddress(ctx context.Context, in *cluster.Cluster) (address string, err error) {
+	err = cluster.Until(ctx, "an address of the relay in "+in.Context, func(ctx context.Context) (string, error) {
+		s, err := in.Kube.CoreV1().Services(api.SystemNamespace).Get(ctx, RelayName, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		for _, i := range s.Status.LoadBalancer.Ingress {
+			if i.IP != "" {
+				address = net.JoinHostPort(i.IP, strconv.Itoa(api.PortEastWest))
+				return "", nil
+			}
+		}
+		return "its Service has no load balancer address yet", nil
+	})
+	return address, err
+}
+
+// put leads peers to the relay.
+func (r Relay) put(ctx context.Context, h Hands, name string) error {
+	in, err := h.Open(name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, relayPatience)
+	defer cancel()
+	address, err := relayAddress(ctx, in)
+	if err != nil {
+		return err
+	}
+	return annotate(ctx, in, &address)
+}
+
+// remove leads peers to the gateway again and takes the relay away; it lets its connections end.
+func (r Relay) remove(ctx context.Context, h Hands, name string) error {
+	in, err := h.Open(name)
+	if err != nil {
+		return err
+	}
+	address, err := GatewayByHand(ctx, in)
+	if err != nil {
+		return err
+	}
+	there, err := in.Kube.CoreV1().Services(api.SystemNamespace).Get(ctx, RelayName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil // it was taken away after the annotation
+	}
+	if err != nil {
+		return fmt.Errorf("read the relay in %s: %w", name, err)
+	}
+	for _, i := range there.Status.LoadBalancer.Ingress {
+		if address == net.JoinHostPort(i.IP, strconv.Itoa(api.PortEastWest)) {
+			if err := annotate(ctx, in, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return in.Delete(ctx, api.SystemNamespace, r.objects()...)
+}
+
+// GatewayByHand returns the addresses of the gateway that were given by hand, or "".
+func GatewayByHand(ctx context.Context, in *cluster.Cluster) (string, error) {
+	s, err := in.Kube.CoreV1().Services(api.SystemNamespace).Get(ctx, api.EastWestName, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("read the gateway's service in %s: %w", in.Context, err)
+	}
+	return s.Annotations[api.AnnotationGatewayAddresses], nil
+}
+
+// annotate sets the gateway's addresses, or takes them away.
+func annotate(ctx context.Context, in *cluster.Cluster, address *string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{api.AnnotationGatewayAddresses: address}}})
+	if err != nil {
+		return err
+	}
+	_, err = in.Kube.CoreV1().Services(api.SystemNamespace).Patch(ctx, api.EastWestName, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: cluster.FieldOwner})
+	if err != nil {
+		return fmt.Errorf("set the gateway's addresses in %s: %w", in.Context, err)
+	}
+	return nil
+}
+
+func (r Relay) objects() []*unstructured.Unstructured {
+	labels := map[string]any{"app": RelayName}
+	args := []any{"relay", "--listen", fmt.Sprintf(":%d", api.PortEastWest), "--to", fmt.Sprintf("%s.%s.svc.%s:%d", api.EastWestName, api.SystemNamespace, api.ZoneCluster, api.PortEastWest), "--delay", r.Delay.String()}
+	return []*unstructured.Unstructured{
+		{Object: map[string]any{
+			"apiVersion": "v1", "kind": "Service",
+			"metadata": map[string]any{"name": RelayName, "labels": labels},
+			"spec": map[string]any{
+				"type": "LoadBalancer", "selector": labels,
+				"ports": []any{map[string]any{"name": "tls", "port": int64(api.PortEastWest)}},
+			},
+		}},
+		{Object: map[string]any{
+			"apiVersion": "apps/v1", "kind": "Deployment",
+			"metadata": map[string]any{"name": RelayName, "labels": labels},
+			"spec": map[string]any{
+				"replicas": int64(1),
+				"selector": map[string]any{"matchLabels": labels},
+				"template": map[string]any{
+					"metadata": map[string]any{"labels": map[string]any{"app": RelayName, api.LabelInject: "false"}},
+					"spec": map[string]any{
+						"terminationGracePeriodSeconds": int64(30),
+						"containers": []any{map[string]any{
+							"name": "relay", "image": r.Image, "args": args,
+							"readinessProbe": map[string]any{"tcpSocket": map[string]any{"port": int64(api.PortEastWest)}, "periodSeconds": int64(1)},
+						}},
+					},
+				},
+			},
+		}},
+	}
+}

@@ -41,6 +41,7 @@ func newRootCommand(getenv func(string) string) *cobra.Command {
 		newGetCommand(),
 		newLookupCommand(),
 		newIdleCommand(),
+		newRelayCommand(),
 	)
 	return cmd
 }

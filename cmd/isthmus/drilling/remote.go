@@ -18,7 +18,7 @@ var ErrCannot = errors.New("cannot be brought about here")
 // breakRemote adds the change that takes lost, or the way to it, away.
 func (p *Plan) breakRemote(ctx context.Context, lost string) error {
 	if p.Spec.Scenario == drill.ScenarioSlow {
-		return p.slowRemote(lost)
+		return p.slowRemote(ctx, lost)
 	}
 	if p.seen.lab != nil {
 		p.changes = append(p.changes, drill.Change{Kind: drill.KindCut, Cut: p.cut(lost)})
@@ -71,10 +71,17 @@ func (p *Plan) cut(lost string) *drill.Cut {
 	return c
 }
 
-func (p *Plan) slowRemote(lost string) error {
+func (p *Plan) slowRemote(ctx context.Context, lost string) error {
 	there, err := p.member(lost)
 	if err != nil {
 		return err
+	}
+	given, err := drill.GatewayByHand(ctx, there)
+	if err != nil {
+		return err
+	}
+	if given != "" {
+		p.Findings = append(p.Findings, refused("take the annotation "+api.AnnotationGatewayAddresses+" away first", "the gateway of %s has addresses given by hand (%s), which would be lost", lost, given))
 	}
 	p.changes = append(p.changes, drill.Change{
 		Kind: drill.KindSlow, Context: there.Context, Namespace: api.SystemNamespace, Name: drill.RelayName,

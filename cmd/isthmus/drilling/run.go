@@ -40,6 +40,11 @@ func (p *Plan) Run(ctx context.Context, kubeconfig string, progress func(step st
 		<-beats
 		err = errors.Join(err, p.end(context.WithoutCancel(ctx), hands(kubeconfig), hold))
 	}()
+	for _, c := range p.changes {
+		if err := c.Prepare(ctx, hands(kubeconfig)); err != nil {
+			return result, fmt.Errorf("prepare: %s: %w", c, err)
+		}
+	}
 	return p.measure(ctx, progress)
 }
 
