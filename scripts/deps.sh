@@ -11,7 +11,7 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "please install: ${missing[*]}" >&2
     exit 1
 fi
-echo "== install from Debian: ${missing[*]}"
+echo "== install from Debian: ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
