@@ -97,7 +97,7 @@ generate: ## deep copies, CRDs and protobuf from their sources
 
 .PHONY: golden
 golden: ## rewrite golden files; review the diff
-	UPDATE=1 go test ./eastwest/... ./federation/... ./primary/...
+	UPDATE=1 go test ./drill/report/... ./eastwest/... ./federation/... ./primary/...
 
 .PHONY: lint
 lint: ## vet and formatting; golangci-lint too where it is installed

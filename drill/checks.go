@@ -36,8 +36,9 @@ func (m *Measured) judge(want Objectives) {
 
 func (m *Measured) judgeBaseline(want Objectives) {
 	base := m.Phases[0]
-	for _, p := range m.Phases {
-		m.check("requests are sent while "+p.Name, p.Requests == 0, "no request was sent in phase %q", p.Name)
+	for i, when := range []string{"before the break", "while broken", "after the restore"} {
+		p := m.Phases[i]
+		m.check("requests are sent "+when, p.Requests == 0, "no request was sent in phase %q", p.Name)
 	}
 	m.check("nothing fails before the break", base.Failed > 0, "%d of %d requests failed before anything was broken", base.Failed, base.Requests)
 	if want.Home != "" {

@@ -2,6 +2,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -47,8 +48,11 @@ func Table(w io.Writer, d drill.Result) error {
 
 // facts are what was measured beside the phases, in sentences.
 func facts(d drill.Result) []string {
-	out := []string{fmt.Sprintf("requests %d, errors %d, time to recover %.2f s, first answer from elsewhere after %s, home again after %s",
-		d.Requests, d.Errors, d.RecoverSeconds, optional(d.SwitchSeconds), optional(d.FailBackSeconds))}
+	first := fmt.Sprintf("requests %d, errors %d, time to recover %.2f s", d.Requests, d.Errors, d.RecoverSeconds)
+	if lost := cmp.Or(d.Objectives.Lost, d.Objectives.Home); lost != "" {
+		first += fmt.Sprintf(", first answer from elsewhere after %s, %s again after %s", optional(d.SwitchSeconds), lost, optional(d.FailBackSeconds))
+	}
+	out := []string{first}
 	if d.LastFailureSeconds != nil {
 		out = append(out, fmt.Sprintf("the last request that failed began %.2f s after the break", *d.LastFailureSeconds))
 	}
