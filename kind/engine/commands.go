@@ -39,6 +39,7 @@ func Pipe(from, to *exec.Cmd) error {
 		return err
 	}
 	into := to.Run()
+	pipe.Close() // else from would wait for a reader that is gone
 	if err := errors.Join(into, from.Wait()); err != nil {
 		return fmt.Errorf("%s into %s: %w: %s", from.Args[0], strings.Join(to.Args[:2], " "), err, strings.TrimSpace(said.String()))
 	}

@@ -4,7 +4,6 @@ package images
 
 import (
 	"archive/tar"
-	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -32,19 +31,25 @@ type File struct {
 // epoch is every file's time: an image that is built again must not differ.
 var epoch = time.Unix(0, 0).UTC()
 
-// Layer makes a layer of files, with the directories that they need.
-func Layer(files []File) (v1.Layer, error) {
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for _, f := range withParents(files) {
+// Layer makes a layer of files, with the directories that they need. Nothing
+// is read before the layer is.
+func Layer(files []File, options ...tarball.LayerOption) (v1.Layer, error) {
+	all := withParents(files)
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		r, w := io.Pipe()
+		go func() { w.CloseWithError(writeAll(w, all)) }() // ends when the reader is closed, too
+		return r, nil
+	}, options...)
+}
+
+func writeAll(to io.Writer, files []File) error {
+	w := tar.NewWriter(to)
+	for _, f := range files {
 		if err := f.write(w); err != nil {
-			return nil, fmt.Errorf("layer: %s: %w", f.Path, err)
+			return fmt.Errorf("layer: %s: %w", f.Path, err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(out.Bytes())), nil })
+	return w.Close()
 }
 
 // withParents adds directories that nobody named, and sorts, so that each comes
@@ -69,26 +74,38 @@ func withParents(files []File) []File {
 
 func (f File) write(w *tar.Writer) error {
 	header := tar.Header{Name: f.Path, Mode: cmp.Or(f.Mode, 0o755), ModTime: epoch, Format: tar.FormatPAX}
-	data := f.Data
 	switch {
 	case f.Link != "":
 		header.Typeflag, header.Linkname = tar.TypeSymlink, f.Link
 	case strings.HasSuffix(f.Path, "/"):
 		header.Typeflag = tar.TypeDir
+	case f.Source != "":
+		return f.copy(w, header)
 	default:
-		header.Typeflag = tar.TypeReg
-		if f.Source != "" {
-			var err error
-			if data, err = os.ReadFile(f.Source); err != nil {
-				return err
-			}
-		}
-		header.Size = int64(len(data))
+		header.Typeflag, header.Size = tar.TypeReg, int64(len(f.Data))
 	}
 	if err := w.WriteHeader(&header); err != nil {
 		return err
 	}
-	_, err := w.Write(data)
+	_, err := w.Write(f.Data)
+	return err
+}
+
+func (f File) copy(w *tar.Writer, header tar.Header) error {
+	in, err := os.Open(f.Source)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	header.Typeflag, header.Size = tar.TypeReg, info.Size()
+	if err := w.WriteHeader(&header); err != nil {
+		return err
+	}
+	_, err = io.Copy(w, in)
 	return err
 }
 

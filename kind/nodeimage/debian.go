@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/kind/cache"
+	"github.com/isthmus-mesh/isthmus/kind/engine"
 )
 
 // packages of the node beside Debian's least.
@@ -24,7 +25,7 @@ var rubbish = []string{"var/cache/apt", "var/lib/apt/lists", "var/log", "usr/sha
 
 func (b Builder) debian() cache.Step {
 	return cache.Step{
-		Name: "debian", About: 2 * time.Minute, Inputs: append([]string{platform(), debian}, packages...),
+		Name: "debian", About: 2 * time.Minute, Inputs: append([]string{platform(), debian, layout}, packages...),
 		Build: func(ctx context.Context, out string) error {
 			root := filepath.Join(out, "root")
 			cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), debian, root)
@@ -32,9 +33,18 @@ func (b Builder) debian() cache.Step {
 				lines := strings.Split(strings.TrimSpace(string(said)), "\n")
 				return fmt.Errorf("debootstrap: %w\n%s", err, strings.Join(lines[max(0, len(lines)-10):], "\n"))
 			}
-			return empty(root)
+			if err := empty(root); err != nil {
+				return err
+			}
+			return pack(ctx, root, filepath.Join(out, "root.tar"))
 		},
 	}
+}
+
+// pack writes what is in dir as a layer.
+func pack(ctx context.Context, dir, to string) error {
+	_, err := engine.Output(ctx, "tar", "--numeric-owner", "--sort=name", "-c", "-f", to, "-C", dir, ".")
+	return err
 }
 
 func empty(root string) (err error) {

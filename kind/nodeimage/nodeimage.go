@@ -126,12 +126,12 @@ func (b Builder) image(ctx context.Context, p parts) (string, error) {
 		b.Progress.Say("node image", "%s is there", name)
 		return name, nil
 	}
-	b.Progress.Say("node image", "importing into Docker (about 15s)")
+	b.Progress.Say("node image", "loading into Docker (about 15s)")
 	started := time.Now()
-	if err := b.importImage(ctx, p, name); err != nil {
+	if err := importImage(ctx, p, name); err != nil {
 		return "", fmt.Errorf("node image: %w", err)
 	}
-	b.Progress.Say("node image", "%s, imported in %.1f s", name, time.Since(started).Seconds())
+	b.Progress.Say("node image", "%s, loaded in %.1f s", name, time.Since(started).Seconds())
 	return name, removeOlder(ctx, name)
 }
 

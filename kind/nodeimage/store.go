@@ -14,7 +14,7 @@ import (
 )
 
 // store unpacks the cluster's images once, so that a node starts with them in
-// place: into var/lib/containerd below the step's folder.
+// place: a layer with var/lib/containerd.
 func (b Builder) store(ctx context.Context, p parts) (string, error) {
 	step := cache.Step{
 		Name: "image-store", Inputs: []string{p.images, p.containerd, layout},
@@ -35,13 +35,14 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 `
 
 // unpack imports the archive by a containerd that lives for this moment.
-func unpack(ctx context.Context, p parts, out string) (err error) {
+func unpack(ctx context.Context, p parts, out string) error {
 	state, err := os.MkdirTemp("", "isthmus-kind-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(state)
-	root := filepath.Join(out, "var/lib/containerd")
+	tree := filepath.Join(out, "tree")
+	root := filepath.Join(tree, "var/lib/containerd")
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return err
 	}
@@ -54,11 +55,15 @@ func unpack(ctx context.Context, p parts, out string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	if err := importInto(ctx, p, socket); err != nil {
+	if err := errors.Join(importInto(ctx, p, socket), stop()); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(filepath.Join(root, "io.containerd.content.v1.content/ingest")), os.RemoveAll(filepath.Join(root, "tmpmounts")))
+	for _, rest := range []string{"io.containerd.content.v1.content/ingest", "tmpmounts"} {
+		if err := os.RemoveAll(filepath.Join(root, rest)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(pack(ctx, tree, filepath.Join(out, "store.tar")), os.RemoveAll(tree))
 }
 
 // serve starts containerd; stop ends it and waits.

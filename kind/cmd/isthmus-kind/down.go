@@ -48,7 +48,11 @@ func (e *env) down(cmd *cobra.Command, keep bool) error {
 	case len(others) > 0:
 		e.progress.Say("docker", "left running for other clusters: %v", others)
 		return nil
-	case keep:
+	}
+	if err := e.engine().RestoreWatches(); err != nil {
+		return fmt.Errorf("restore the machine's limit: %w", err)
+	}
+	if keep {
 		return nil
 	}
 	if _, err := e.engine().Stop(cmd.Context()); err != nil {

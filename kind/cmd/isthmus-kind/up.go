@@ -60,7 +60,10 @@ func (e *env) startEngine(ctx context.Context) error {
 	}
 	engine := e.engine()
 	engine.Node = filepath.Join(dir, "isthmus-node")
-	return engine.Ensure(ctx)
+	if err := engine.Ensure(ctx); err != nil {
+		return err
+	}
+	return engine.RaiseWatches()
 }
 
 // nodeImage returns the image to use: the one given, kind's own, or ours.
