@@ -43,10 +43,8 @@ func NewEntry(inside []netip.Prefix, shutOut []netip.Addr) (*Resource, error) {
 		})
 	}
 	if len(inside) > 0 {
-		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
-			FilterChainMatch: from(inside),
-			Filters:          []*listenerv3.Filter{byPort(), entryProxy()},
-		})
+		open := &listenerv3.FilterChain{FilterChainMatch: from(inside), Filters: []*listenerv3.Filter{byPort(), entryProxy()}}
+		l.FilterChains = append(l.FilterChains, apart([]*listenerv3.FilterChain{open}, maxEntryChains)...)
 	}
 	return seal(Listener, EntryName, l)
 }
@@ -84,23 +82,4 @@ func NewEntryCluster(svc *federation.Service, port, entry uint16) (*Resource, er
 		return nil, fmt.Errorf("entry port %d of %s: %w", entry, svc.Key.Hostname(), err)
 	}
 	return seal(Cluster, name, c)
-}
-
-// from matches connections of the ranges, of which there must be one: none
-// would match all.
-func from(ranges []netip.Prefix) *listenerv3.FilterChainMatch {
-	return &listenerv3.FilterChainMatch{SourcePrefixRanges: cidrs(ranges)}
-}
-
-func cidrs(ranges []netip.Prefix) []*corev3.CidrRange {
-	var out []*corev3.CidrRange
-	for _, p := range ranges {
-		out = append(out, &corev3.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: u32(uint32(p.Bits()))})
-	}
-	return out
-}
-
-// loopback is from where nobody calls a pod.
-func loopback() []netip.Prefix {
-	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }

@@ -24,7 +24,7 @@ func TestEntryChains(t *testing.T) {
 	}{
 		"nobody":    {nil, nil, []string{"127.0.0.0/8 ::1/128"}},
 		"all shut":  {nil, shut, []string{"10.9.0.5/32"}},
-		"open":      {inside, nil, []string{"10.1.0.0/16 10.9.0.5/32"}},
+		"open":      {inside, nil, []string{"10.1.0.0/16", "10.9.0.5/32"}},
 		"both":      {inside, shut, []string{"10.9.0.5/32", "10.1.0.0/16"}},
 		"only shut": {inside[1:], shut, []string{"10.9.0.5/32"}},
 	} {

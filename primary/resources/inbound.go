@@ -102,6 +102,7 @@ func NewInbound(v InboundView) (*Resource, error) {
 		l.FilterChains = append(l.FilterChains, v.way(p).chains()...)
 	}
 	l.FilterChains = append(l.FilterChains, way{target: InboundName, protocol: federation.ProtocolTCP, mode: v.Mode}.chains()...)
+	l.FilterChains = apart(l.FilterChains, maxInboundChains)
 	return seal(Listener, InboundName, l)
 }
 
