@@ -59,18 +59,43 @@ func probeAnswer() *listenerv3.Filter {
 }
 
 // Exposed returns the ports of svc that gateways of network pass on: those that
-// a cluster of that network exports, sorted, by the import's numbers, which are
-// what callers know. Only clusterset services have any.
+// a cluster of that network exports to others, sorted, by the import's numbers,
+// which are what callers know. Only clusterset services have any.
 func Exposed(s *federation.Snapshot, svc *federation.Service, network federation.NetworkName) []uint16 {
 	var out []uint16
-	for _, e := range svc.Exports {
-		if c := s.Cluster(e.Cluster); c == nil || c.Network != network || c.Lost {
+	for i := range svc.Exports {
+		e := &svc.Exports[i]
+		if c := s.Cluster(e.Cluster); c == nil || c.Network != network || c.Lost || within(s, e, network) {
 			continue
 		}
 		out = append(out, e.Numbers...)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// within reports whether e lets nobody call but clusters of network, its own. Who
+// comes by a gateway of that is of another, and would be refused.
+func within(s *federation.Snapshot, e *federation.Export, network federation.NetworkName) bool {
+	return e.To != nil && !slices.ContainsFunc(e.To, func(name federation.ClusterName) bool {
+		c := s.Cluster(name)
+		return c == nil || c.Network != network
+	})
+}
+
+// offerers returns of which clusters gateways of network pass on endpoints of
+// svc: all but those that are Lost or whose export stays within network.
+func offerers(s *federation.Snapshot, svc *federation.Service, network federation.NetworkName) func(federation.ClusterName) bool {
+	var inner []federation.ClusterName
+	for i := range svc.Exports {
+		if e := &svc.Exports[i]; within(s, e, network) {
+			inner = append(inner, e.Cluster)
+		}
+	}
+	return func(name federation.ClusterName) bool {
+		c := s.Cluster(name)
+		return (c == nil || !c.Lost) && !slices.Contains(inner, name)
+	}
 }
 
 // NewGatewayCluster returns the xds cluster by which a gateway passes on
@@ -100,7 +125,8 @@ func passOn(name string) (*Resource, error) {
 }
 
 // NewGatewayEndpoints returns what stands behind a gateway of network for port
-// of svc: ready pods of that network that have a sidecar, and no gateway.
+// of svc: ready pods of that network that have a sidecar and that somebody of
+// another may call, and no gateway.
 func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port uint16, network federation.NetworkName) (*Resource, error) {
 	name, err := gatewayName(svc.Key, port)
 	if err != nil {
@@ -108,11 +134,12 @@ func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port u
 	}
 	var hops []eastwest.Hop
 	seen := map[netip.AddrPort]bool{}
+	offers := offerers(s, svc, network)
 	for i := range svc.Endpoints {
 		e := &svc.Endpoints[i]
 		target, _ := e.Target(port)
 		addr := netip.AddrPortFrom(e.Addr, target)
-		if c := s.Cluster(e.Cluster); e.Network != network || !eastwest.Offered(e, port) || !e.Addr.IsValid() || seen[addr] || c != nil && c.Lost {
+		if e.Network != network || !eastwest.Offered(e, port) || !e.Addr.IsValid() || seen[addr] || !offers(e.Cluster) {
 			continue
 		}
 		seen[addr] = true
@@ -122,14 +149,15 @@ func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port u
 }
 
 // GatewayPods returns the pods to which gateways of network pass on connections
-// for port of a headless service: those of that network that have a sidecar,
-// ready or not.
+// for port of a headless service: those of that network that have a sidecar and
+// that somebody of another may call, ready or not.
 func GatewayPods(s *federation.Snapshot, svc *federation.Service, port uint16, network federation.NetworkName) []PodPort {
 	var out []PodPort
+	offers := offerers(s, svc, network)
 	for i := range svc.Endpoints {
 		e := &svc.Endpoints[i]
 		target, ok := e.Target(port)
-		if c := s.Cluster(e.Cluster); !ok || e.Pod == "" || !e.Addr.IsValid() || e.Network != network || e.Tunnel != federation.TunnelMTLS || c != nil && c.Lost {
+		if !ok || e.Pod == "" || !e.Addr.IsValid() || e.Network != network || e.Tunnel != federation.TunnelMTLS || !offers(e.Cluster) {
 			continue
 		}
 		out = append(out, PodPort{Endpoint: e, Number: port, Addr: netip.AddrPortFrom(e.Addr, target)})
