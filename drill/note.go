@@ -31,6 +31,9 @@ const beat = 5 * time.Second
 // ErrRunning is wrapped when another drill runs, or one that ended badly was not restored.
 var ErrRunning = errors.New("another drill")
 
+// ErrAbandoned is wrapped, beside ErrRunning, where that drill gives no sign of life.
+var ErrAbandoned = errors.New("was not restored")
+
 // Note says what a drill changes, for those who come after it.
 type Note struct {
 	ID       string    `json:"id"`    // differs for each drill
@@ -121,7 +124,7 @@ func Refuse(ctx context.Context, c *cluster.Cluster) error {
 	case n.Running(time.Now()):
 		return fmt.Errorf("%w runs, noted in %s: %s", ErrRunning, c.Context, n)
 	}
-	return fmt.Errorf("%w was not restored, noted in %s: %s; its last sign of life was at %s", ErrRunning, c.Context, n, n.Seen.UTC().Format(time.RFC3339))
+	return fmt.Errorf("%w %w, noted in %s: %s; its last sign of life was at %s", ErrRunning, ErrAbandoned, c.Context, n, n.Seen.UTC().Format(time.RFC3339))
 }
 
 // Keep gives signs of life until ctx ends. That one could not be given is no error: the

@@ -27,7 +27,7 @@ func (p *Plan) Run(ctx context.Context, kubeconfig string, progress func(step st
 	}
 	hold, err := drill.Take(ctx, p.note(), p.holders())
 	if errors.Is(err, drill.ErrRunning) {
-		return result, unsafeError{err, "isthmus drill restore undoes what it changed", false}
+		return result, unsafeError{err, nextAfter(err, p.seen.from.Context), false}
 	}
 	if err != nil {
 		return result, err
@@ -118,7 +118,7 @@ func Restore(ctx context.Context, kubeconfig, contextName string, force bool) (R
 		return out, err
 	}
 	if note.Running(time.Now()) && !force {
-		return out, unsafeError{fmt.Errorf("%w: it runs still: %s", drill.ErrRunning, note), fmt.Sprintf("end it by Ctrl-C where it runs; %s after its last sign of life (%s) this may be done without --force", drill.Alive, note.Seen.UTC().Format(time.TimeOnly)), true}
+		return out, unsafeError{fmt.Errorf("%w runs still: %s", drill.ErrRunning, note), fmt.Sprintf("end it by Ctrl-C where it runs; %s after its last sign of life (%s) no --force is needed", drill.Alive, note.Seen.UTC().Format(time.TimeOnly)), true}
 	}
 	out.Note = note.String()
 	if err := drill.Undo(ctx, hands(kubeconfig), note.Changes); err != nil {

@@ -2,6 +2,7 @@ package drilling
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,10 +48,19 @@ func doubtful(next, format string, args ...any) Finding {
 func (s *seen) drillsFound(ctx context.Context) Finding {
 	for _, name := range sorted(s.members) {
 		if err := drill.Refuse(ctx, s.members[name]); err != nil {
-			return Finding{Text: err.Error(), Next: "isthmus drill restore --context " + s.members[name].Context + " undoes what it changed", err: err}
+			return Finding{Text: err.Error(), Next: nextAfter(err, s.members[name].Context), err: err}
 		}
 	}
 	return fine("no other drill is under way in %s", strings.Join(sorted(s.members), ", "))
+}
+
+// nextAfter says what can be done about another drill.
+func nextAfter(err error, context string) string {
+	restore := "isthmus drill restore --context " + context
+	if errors.Is(err, drill.ErrAbandoned) {
+		return restore
+	}
+	return "wait until it is over, or end it by Ctrl-C where it runs; if it crashed: " + restore
 }
 
 // linksFound refuses where the way to a cluster that matters is not well.
