@@ -37,8 +37,14 @@ func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.Service
 	if len(d.Families) > 1 && ours(had) && len(had.Spec.IPs) > 0 && !svc.Headless {
 		out.Spec.ClusterIPs = had.Spec.IPs
 	}
-	if len(d.Families) > 1 {
+	switch {
+	case len(d.Families) > 1:
 		out.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack) // as far as this cluster can
+	case svc.Headless: // without a selector it has both, unless it says otherwise
+		out.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicySingleStack)
+	}
+	if svc.Headless { // has whichever it names, since it needs no address
+		out.Spec.IPFamilies = ipFamilies(d.Families)
 	}
 	if svc.SameZone {
 		out.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferClose)
@@ -48,6 +54,15 @@ func wantDerived(svc *federation.Service, key objectKey, had *mcsv1beta1.Service
 		out.Spec.ClusterIP = corev1.ClusterIPNone
 	case ours(had) && len(had.Spec.IPs) > 0:
 		out.Spec.ClusterIP = had.Spec.IPs[0]
+	}
+	return out
+}
+
+// ipFamilies returns the first two, which are all that there can be.
+func ipFamilies(names []string) []corev1.IPFamily {
+	var out []corev1.IPFamily
+	for _, f := range names[:min(len(names), 2)] {
+		out = append(out, corev1.IPFamily(f))
 	}
 	return out
 }

@@ -15,8 +15,7 @@ import (
 
 func (r *Imports) writeDerived(ctx context.Context, have *corev1.Service, plan importPlan, owner []metav1.OwnerReference) (*corev1.Service, error) {
 	want := plan.Derived
-	if have != nil && (have.Spec.ClusterIP == corev1.ClusterIPNone) != (want.Spec.ClusterIP == corev1.ClusterIPNone) {
-		// A Service cannot change between having an address and having none.
+	if have != nil && !canBecome(&have.Spec, &want.Spec) {
 		if err := r.local.Delete(ctx, have, client.Preconditions{UID: &have.UID}); client.IgnoreNotFound(err) != nil {
 			return nil, err
 		}
@@ -45,6 +44,15 @@ func (r *Imports) writeDerived(ctx context.Context, have *corev1.Service, plan i
 	return out, r.local.apply(ctx, out)
 }
 
+// canBecome reports whether Kubernetes lets a Service change so: not between
+// having an address and having none, nor to another first family.
+func canBecome(have, want *corev1.ServiceSpec) bool {
+	if (have.ClusterIP == corev1.ClusterIPNone) != (want.ClusterIP == corev1.ClusterIPNone) {
+		return false
+	}
+	return len(want.IPFamilies) == 0 || len(have.IPFamilies) == 0 || have.IPFamilies[0] == want.IPFamilies[0]
+}
+
 // errNoFamily says that this cluster has none of an import's IP families.
 var errNoFamily = errors.New("no ip family of the import is supported")
 
@@ -68,10 +76,7 @@ func familyChoices(families []string) [][]corev1.IPFamily {
 	if len(families) == 0 {
 		return [][]corev1.IPFamily{nil}
 	}
-	var all []corev1.IPFamily
-	for _, f := range families[:min(len(families), 2)] {
-		all = append(all, corev1.IPFamily(f))
-	}
+	all := ipFamilies(families)
 	out := [][]corev1.IPFamily{all}
 	if len(all) > 1 {
 		out = append(out, all[:1], all[1:])

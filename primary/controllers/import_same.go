@@ -40,6 +40,7 @@ func sameDerived(have, want *corev1.Service) bool {
 	a, b := slices.SortedFunc(slices.Values(have.Spec.Ports), byNumber), slices.SortedFunc(slices.Values(want.Spec.Ports), byNumber)
 	return equality.Semantic.DeepEqual(a, b) && len(have.Spec.Selector) == 0 && len(have.OwnerReferences) > 0 &&
 		sameAffinity(&have.Spec, &want.Spec) && (want.Spec.IPFamilyPolicy == nil || equality.Semantic.DeepEqual(have.Spec.IPFamilyPolicy, want.Spec.IPFamilyPolicy)) &&
+		(len(want.Spec.IPFamilies) == 0 || slices.Equal(have.Spec.IPFamilies, want.Spec.IPFamilies)) &&
 		equality.Semantic.DeepEqual(have.Spec.TrafficDistribution, want.Spec.TrafficDistribution)
 }
 
