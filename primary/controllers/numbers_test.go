@@ -171,9 +171,18 @@ func TestParsePortRange(t *testing.T) {
 	if r, err := ParsePortRange("20000-29999"); err != nil || r != (PortRange{20000, 29999}) || r.String() != "20000-29999" || !r.Contains(20000) || r.Contains(30000) {
 		t.Errorf("%v, %v", r, err)
 	}
-	for _, bad := range []string{"", "20000", "20000-", "80-90", "3000-2000", "20000-70000", "a-b", "20000-29999-3"} {
-		if r, err := ParsePortRange(bad); err == nil {
-			t.Errorf("%q is %v", bad, r)
+	for _, good := range []string{"1024-14999", "15001-15020", "15022-15089", "15091-15443", "15445-65535"} {
+		if _, err := ParsePortRange(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for bad, why := range map[string]string{
+		"": "of the form", "20000": "of the form", "20000-": "of the form", "80-90": "1024-65535", "1023-2000": "1024-65535", "3000-2000": "ascending",
+		"20000-70000": "of the form", "a-b": "of the form", "20000-29999-3": "of the form",
+		"15000-15000": "port 15000", "15021-15021": "port 15021", "15090-16000": "port 15090", "15400-15444": "port 15444", "1024-65535": "the proxy's own",
+	} {
+		if r, err := ParsePortRange(bad); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%q is %v: %v", bad, r, err)
 		}
 	}
 }

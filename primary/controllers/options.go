@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
 )
 
@@ -32,8 +33,8 @@ func (r PortRange) Contains(port uint16) bool { return port != 0 && r.First <= p
 // errPortRange is wrapped by the errors of ParsePortRange.
 var errPortRange = errors.New("not a range of ports")
 
-// ParsePortRange reads "FIRST-LAST": ports from 1024, since a proxy without
-// privileges listens behind them, to 65535.
+// ParsePortRange reads "FIRST-LAST": ports from 1024 to 65535, of which none is
+// the entry gateway's own, as its init container demands too.
 func ParsePortRange(text string) (PortRange, error) {
 	first, last, ok := strings.Cut(text, "-")
 	a, err := strconv.ParseUint(first, 10, 16)
@@ -44,5 +45,11 @@ func ParsePortRange(text string) (PortRange, error) {
 	if a < 1024 || b < a {
 		return PortRange{}, fmt.Errorf("%w: %q does not lie within 1024-65535 in ascending order", errPortRange, text)
 	}
-	return PortRange{uint16(a), uint16(b)}, nil
+	r := PortRange{uint16(a), uint16(b)}
+	for _, own := range []uint16{api.PortAdmin, api.PortHealth, api.PortProxyMetrics, api.PortEntry} {
+		if r.Contains(own) {
+			return PortRange{}, fmt.Errorf("%w of an entry gateway: %q holds port %d, which is the proxy's own", errPortRange, text, own)
+		}
+	}
+	return r, nil
 }

@@ -11,7 +11,7 @@ import (
 
 func TestParseEntryPorts(t *testing.T) {
 	for text, wrong := range map[string]string{
-		server.DefaultEntryPorts: "", "1024-1024": "", "15100-65535": "",
+		server.DefaultEntryPorts: "", "1024-1024": "", "15445-65535": "", "15100-65535": "the proxy's own",
 		"": "not of the form", "20000": "not of the form", "20000-": "not of the form", "20000-70000": "not of the form",
 		"29999-20000": "ascending order", "80-90": "1024-65535", "15000-15099": "the proxy's own", "14000-15006": "the proxy's own", "15090-16000": "the proxy's own",
 	} {
