@@ -348,9 +348,11 @@ type Cluster struct {
 	// Entries are the addresses of its ready entry gateways, sorted.
 	Entries []netip.Addr
 	// Inside are the ranges and addresses of its own pods and nodes, sorted, none
-	// within another: from where its entry gateways may be called. A served
-	// cluster's only.
+	// within another. A served cluster's only.
 	Inside []netip.Prefix
+	// EntryFrom are the ranges from which its entry gateways may be called, where
+	// they were given by hand; nil means Inside.
+	EntryFrom []netip.Prefix
 	// ShutOut are the pods that its entry gateways refuse all the same, by their
 	// namespace's label api.LabelEntry; sorted. A served cluster's only.
 	ShutOut []netip.Addr
