@@ -28,6 +28,15 @@ func (p *parser) workload(w words) error {
 	if load.Account, err = Account(path[1], w.keyed["account"]); err != nil {
 		return err
 	}
+	if err := cmp.Or(addInbound(load, w), addModes(load, w)); err != nil {
+		return err
+	}
+	slices.SortFunc(load.PortMTLS, func(a, b federation.PortMode) int { return cmp.Compare(a.Port, b.Port) })
+	p.parts.Workloads[load.Key] = load
+	return nil
+}
+
+func addInbound(load *federation.Workload, w words) error {
 	for _, f := range w.plain[1:] {
 		if strings.HasPrefix(f, "noentry:") {
 			continue
@@ -41,6 +50,10 @@ func (p *parser) workload(w words) error {
 			Port: n, Protocol: protocol(proto), From: clusters(w.keyed["from:"+port]), NoEntry: w.has("noentry:" + port),
 		})
 	}
+	return nil
+}
+
+func addModes(load *federation.Workload, w words) error {
 	for k, v := range w.keyed {
 		if port, ok := strings.CutPrefix(k, "mtls:"); ok {
 			n, err := number(port)
@@ -50,8 +63,6 @@ func (p *parser) workload(w words) error {
 			load.PortMTLS = append(load.PortMTLS, federation.PortMode{Port: n, Mode: mode(v)})
 		}
 	}
-	slices.SortFunc(load.PortMTLS, func(a, b federation.PortMode) int { return cmp.Compare(a.Port, b.Port) })
-	p.parts.Workloads[load.Key] = load
 	return nil
 }
 

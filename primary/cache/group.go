@@ -67,9 +67,7 @@ func (g Group) visible(svc *federation.Service) bool {
 
 // onlyHidden reports whether nobody who exports svc lets it be called from here.
 // Where such a one is Lost, and so no longer listed, the import is still there.
-func onlyHidden(svc *federation.Service) bool {
-	return len(svc.Exports) > 0 && svc.Declared == nil && !slices.ContainsFunc(svc.Exports, func(e federation.Export) bool { return !e.Hidden })
-}
+func onlyHidden(svc *federation.Service) bool { return svc.OnlyHidden() && svc.Declared == nil }
 
 // turn is what became of a part.
 type turn struct{ before, after *part }
