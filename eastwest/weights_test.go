@@ -11,10 +11,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/meshtest"
 )
 
+// network is what another network has: addresses of gateways that answer and that
+// are silent, and ready endpoints.
+type network struct{ gateways, silent, ready int }
+
 // However many addresses a network's gateways have, the network weighs what is
 // ready behind it, and every address is of use.
 func TestNetworksWeighWhatIsBehind(t *testing.T) {
-	type network struct{ gateways, silent, ready int }
 	for name, tt := range map[string]struct {
 		green, red network
 		scale      uint32
@@ -30,19 +33,7 @@ func TestNetworksWeighWhatIsBehind(t *testing.T) {
 		"the most that one name may carry": {network{64, 0, 1}, network{64, 0, 1000}, 64},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := meshtest.Snapshot(t, "cluster east network=blue read\n"+
-				"cluster west network=green read"+gatewayWords("2", tt.green.gateways, tt.green.silent)+
-				"cluster north network=red read"+gatewayWords("3", tt.red.gateways, tt.red.silent)+
-				"service echo.shop\n  port 80 http\n  endpoint east 10.1.0.1 pod=own account=echo mtls 80:80\n"+
-				fmt.Sprintf("  count west 80 %d\n  count north 80 %d\n", tt.green.ready, tt.red.ready))
-			svc := s.Service(federation.ServiceKey{Namespace: "shop", Name: "echo"})
-			got := map[string]uint32{}
-			for _, h := range eastwest.Hops(svc, 80, eastwest.View{Cluster: "east", Network: "blue", MTLS: true}, s) {
-				if h.Weight == 0 {
-					t.Errorf("%v has no weight", h.Addr)
-				}
-				got[fmt.Sprintf("%s %d", h.Network, h.Priority)] += h.Weight
-			}
+			got := weights(t, tt.green, tt.red)
 			want := map[string]uint32{"blue 0": tt.scale}
 			last := uint32(1)
 			if tt.green.gateways+tt.red.gateways > 0 {
@@ -61,6 +52,26 @@ func TestNetworksWeighWhatIsBehind(t *testing.T) {
 			}
 		})
 	}
+}
+
+// weights returns what each network weighs in each priority where green and red
+// stand behind one pod of the own network, blue.
+func weights(t *testing.T, green, red network) map[string]uint32 {
+	t.Helper()
+	s := meshtest.Snapshot(t, "cluster east network=blue read\n"+
+		"cluster west network=green read"+gatewayWords("2", green.gateways, green.silent)+
+		"cluster north network=red read"+gatewayWords("3", red.gateways, red.silent)+
+		"service echo.shop\n  port 80 http\n  endpoint east 10.1.0.1 pod=own account=echo mtls 80:80\n"+
+		fmt.Sprintf("  count west 80 %d\n  count north 80 %d\n", green.ready, red.ready))
+	svc := s.Service(federation.ServiceKey{Namespace: "shop", Name: "echo"})
+	out := map[string]uint32{}
+	for _, h := range eastwest.Hops(svc, 80, eastwest.View{Cluster: "east", Network: "blue", MTLS: true}, s) {
+		if h.Weight == 0 {
+			t.Errorf("%v has no weight", h.Addr)
+		}
+		out[fmt.Sprintf("%s %d", h.Network, h.Priority)] += h.Weight
+	}
+	return out
 }
 
 func gatewayWords(net string, answering, silent int) string {
