@@ -107,7 +107,6 @@ func addSpec(cmd *cobra.Command, spec *drill.Spec, s drillScenario) {
 	durationVar(flags, &spec.Duration, "hold", 15*time.Second, "as --duration")
 	durationVar(flags, &spec.After, "after", 5*time.Second, "how long to watch after all is well again")
 	_ = flags.MarkHidden("hold") // the old name
-	_ = cmd.MarkFlagRequired("service")
 	if s.remote {
 		flags.StringVar(&spec.Remote, "remote", "", "the cluster that is broken; default the only other one that exports the service")
 	}

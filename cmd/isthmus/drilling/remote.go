@@ -26,7 +26,7 @@ func (p *Plan) breakRemote(ctx context.Context, lost string) error {
 	}
 	byScale := p.Spec.Mode == drill.ModeRefuse && (p.Spec.Scenario == drill.ScenarioGatewayRefuse || p.Spec.Scenario == drill.ScenarioFlap)
 	if !byScale {
-		return unsafeError{fmt.Errorf("%s by %s %w: it takes a network that can be cut, which the sandbox has", p.Spec.Scenario, p.Spec.Mode, ErrCannot), possible(lost), false}
+		return unsafeError{fmt.Errorf("%s (mode %s) %w: it takes a network that can be cut, which the sandbox has", p.Spec.Scenario, p.Spec.Mode, ErrCannot), possible(lost), false}
 	}
 	there, err := p.member(lost)
 	if err != nil {
