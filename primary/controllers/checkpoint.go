@@ -35,7 +35,7 @@ func checkpoint(s *federation.Snapshot, svc *federation.Service, export *federat
 			accounts[e.Account] = true
 		}
 		for _, p := range export.Ports {
-			if _, ok := e.Target(importNumber(svc, p)); ok && e.Health == federation.Ready {
+			if _, ok := e.Target(p.Number); ok && e.Health == federation.Ready && serves(svc, p) {
 				ready[at{p.Number, e.Locality}]++
 			}
 		}
@@ -66,13 +66,9 @@ func plaintext(endpoints []federation.Endpoint) []netip.Addr {
 	return slices.Compact(out)
 }
 
-// importNumber is the import's number for a cluster's own port: that of the
-// import's port of the same name, else its own. (mcs.Resolve)
-func importNumber(svc *federation.Service, own federation.Port) uint16 {
-	for _, p := range svc.Ports {
-		if p.Name == own.Name {
-			return p.Number
-		}
-	}
-	return own.Number
+// serves reports whether a cluster's own port leads to one of the import's: that of
+// its number, whatever it is called. One whose name another number has won leads
+// to none. (mcs.Resolve)
+func serves(svc *federation.Service, own federation.Port) bool {
+	return slices.ContainsFunc(svc.Ports, func(p federation.Port) bool { return p.Number == own.Number })
 }
