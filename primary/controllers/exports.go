@@ -25,6 +25,7 @@ type Exports struct {
 
 	mu       sync.Mutex
 	snap     *federation.Snapshot
+	follow   follower
 	problems map[objectKey][]federation.Problem
 }
 
@@ -47,9 +48,10 @@ func (r *Exports) Update(s *federation.Snapshot) {
 	r.mu.Lock()
 	old, before := r.snap, r.problems
 	r.snap, r.problems = s, now
+	changes := r.follow.next(s)
 	r.mu.Unlock()
-	for _, key := range changedServices(old, s) {
-		r.loop.add(key)
+	for _, c := range changes {
+		r.loop.add(c.key())
 	}
 	if clustersDiffer(old, s) {
 		r.loop.again()

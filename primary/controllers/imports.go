@@ -29,6 +29,7 @@ type Imports struct {
 
 	mu      sync.Mutex
 	snap    *federation.Snapshot
+	follow  follower
 	numbers *numbers // of this term
 }
 
@@ -45,9 +46,10 @@ func (r *Imports) Update(s *federation.Snapshot) {
 	r.mu.Lock()
 	old := r.snap
 	r.snap = s
+	changes := r.follow.next(s)
 	r.mu.Unlock()
-	for _, key := range changedServices(old, s) {
-		r.loop.add(key)
+	for _, c := range changes {
+		r.loop.add(c.key())
 	}
 	if clustersDiffer(old, s) { // any may change, also what was kept for a cluster's sake
 		r.loop.again()
@@ -138,7 +140,12 @@ func (r *Imports) ofNamespace(o client.Object) []objectKey {
 
 // all returns every import that is or should be, or of which something is left.
 func (r *Imports) all(ctx context.Context) ([]objectKey, error) {
-	out := append(changedServices(nil, r.snapshot()), r.term().imports()...)
+	out := r.term().imports()
+	for svc := range r.snapshot().Services() {
+		if svc.Key.ClusterSet() {
+			out = append(out, keyOf(svc))
+		}
+	}
 	var imports mcsv1beta1.ServiceImportList
 	var derived corev1.ServiceList
 	var endpoints discoveryv1.EndpointSliceList

@@ -34,6 +34,7 @@ type Links struct {
 	started   time.Time
 	poke      chan struct{}
 	missing   map[string]time.Time // clusters without a link, since when; Run's alone
+	tally     tally                // Run's alone
 
 	mu   sync.Mutex
 	snap *federation.Snapshot
@@ -202,34 +203,10 @@ func (r *Links) facts(link *v1alpha1.ClusterLink, status *registry.Status, refus
 		return f
 	}
 	f.Known, f.Network, f.SameNetwork = true, string(there.Network), there.Network == here.Network
-	f.Exports, f.Endpoints = count(s, name)
+	n := r.tally.of(s, name)
+	f.Exports, f.Endpoints = n.exports, n.endpoints
 	if !f.SameNetwork && r.prober != nil {
 		f.Gateways = r.prober.gateways(name)
 	}
 	return f
-}
-
-// count returns how many exports and ready endpoints of them a cluster has.
-func count(s *federation.Snapshot, cluster federation.ClusterName) (exports, endpoints int32) {
-	for svc := range s.Services() {
-		if !svc.Key.ClusterSet() {
-			continue
-		}
-		for i := range svc.Exports {
-			if svc.Exports[i].Cluster == cluster {
-				exports++
-			}
-		}
-		for i := range svc.Endpoints {
-			if svc.Endpoints[i].Cluster == cluster && svc.Endpoints[i].Health == federation.Ready {
-				endpoints++
-			}
-		}
-		for _, c := range svc.Counts {
-			if c.Cluster == cluster {
-				endpoints += int32(c.Ready)
-			}
-		}
-	}
-	return exports, endpoints
 }

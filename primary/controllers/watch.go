@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 
 	toolscache "k8s.io/client-go/tools/cache"
@@ -33,20 +34,55 @@ func watchKind(ctx context.Context, local *Local, kind client.Object, f func(cli
 	return func() { _ = informer.RemoveEventHandler(registration) }, nil
 }
 
-// changedServices returns the clusterset services that differ between two
-// snapshots.
-func changedServices(old, now *federation.Snapshot) []objectKey {
-	var out []objectKey
-	for svc := range now.Services() {
-		if svc.Key.ClusterSet() && (old == nil || old.Service(svc.Key) != svc) {
-			out = append(out, keyOf(svc))
+// serviceChange is one clusterset service that differs between two snapshots.
+type serviceChange struct{ old, now *federation.Service } // nil: there is none
+
+// key names the service.
+func (c serviceChange) key() objectKey {
+	if c.now == nil {
+		return keyOf(c.old)
+	}
+	return keyOf(c.now)
+}
+
+// follower tells from snapshot to snapshot which clusterset services differ. It
+// compares pointers in one walk, without looking anything up. The zero follower
+// has seen nothing. Its user serializes calls.
+type follower struct{ seen []*federation.Service } // sorted by key
+
+// next returns the differences from the last snapshot to s, in key order.
+func (f *follower) next(s *federation.Snapshot) []serviceChange {
+	var out []serviceChange
+	note := func(old, now *federation.Service) {
+		if c := (serviceChange{old, now}); cmp.Or(now, old).Key.ClusterSet() {
+			out = append(out, c)
 		}
 	}
-	for svc := range old.Services() {
-		if svc.Key.ClusterSet() && now.Service(svc.Key) == nil {
-			out = append(out, keyOf(svc))
+	old := f.seen
+	seen := make([]*federation.Service, 0, len(old)+1)
+	for svc := range s.Services() {
+		seen = append(seen, svc)
+		if len(old) > 0 && old[0] == svc {
+			old = old[1:]
+			continue
 		}
+		for len(old) > 0 && old[0].Key.Compare(svc.Key) < 0 {
+			note(old[0], nil)
+			old = old[1:]
+		}
+		switch {
+		case len(old) == 0 || old[0].Key != svc.Key:
+			note(nil, svc)
+			continue
+		case old[0] != svc:
+			note(old[0], svc)
+		}
+		old = old[1:]
 	}
+	for _, svc := range old {
+		note(svc, nil)
+	}
+	f.seen = seen
 	return out
 }
 
