@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,18 @@ func TestParseManifest(t *testing.T) {
 	}
 	if want.Clean != 3*time.Second || want.FailBack != 30*time.Second || want.ErrorRate != 1 || want.Errors != nil {
 		t.Errorf("objectives %+v", want)
+	}
+}
+
+// The samples' manifest is one.
+func TestSampleManifest(t *testing.T) {
+	data, err := os.ReadFile("../samples/drills/reviews.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ParseManifest(data)
+	if err != nil || m.Spec.Scenario != ScenarioLocalEndpoints || m.Spec.Judged().FailBack != 45*time.Second {
+		t.Errorf("%+v, %v", m, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -111,6 +112,7 @@ func TestChangesAndNote(t *testing.T) {
 			t.Errorf("what somebody else scaled was scaled back: %v", err)
 		}
 	})
+	t.Run("slow", func(t *testing.T) { testSlow(ctx, t, c, h) })
 	t.Run("undo goes on", func(t *testing.T) {
 		healed := false
 		h.Heal = func(context.Context, string) error { healed = true; return errors.New("no") }
@@ -165,4 +167,60 @@ func testNote(ctx context.Context, t *testing.T, c *cluster.Cluster, changes []C
 	if err := Refuse(ctx, c); err != nil {
 		t.Error(err)
 	}
+}
+
+// Peers are led to the relay, and back; what is gone is no error, and the annotation of a relay that
+// somebody deleted goes, too.
+func testSlow(ctx context.Context, t *testing.T, c *cluster.Cluster, h Hands) {
+	services := c.Kube.CoreV1().Services(api.SystemNamespace)
+	port := []corev1.ServicePort{{Port: api.PortEastWest}}
+	if _, err := services.Create(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: api.EastWestName}, Spec: corev1.ServiceSpec{Ports: port}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	slow := Change{Kind: KindSlow, Context: "east", Relay: &Relay{Cluster: "east", Delay: time.Second, Image: "example/samples"}}
+	given := func(want string) {
+		t.Helper()
+		if got, err := GatewayByHand(ctx, c); err != nil || got != want {
+			t.Errorf("the gateway's addresses are %q, want %q, %v", got, want, err)
+		}
+	}
+	start := func() {
+		t.Helper()
+		if err := c.Apply(ctx, api.SystemNamespace, slow.Relay.objects()...); err != nil {
+			t.Fatal(err)
+		}
+		s, err := services.Get(ctx, RelayName, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}}
+		if _, err := services.UpdateStatus(ctx, s, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start()
+	if err := slow.Undo(ctx, h); err != nil { // it was prepared only
+		t.Fatal(err)
+	}
+	start()
+	if err := slow.Make(ctx, h); err != nil {
+		t.Fatal(err)
+	}
+	given("192.0.2.9:15443")
+	for range 2 {
+		if err := slow.Undo(ctx, h); err != nil {
+			t.Error(err)
+		}
+		given("")
+	}
+	if _, err := services.Get(ctx, RelayName, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the relay is there still: %v", err)
+	}
+	if err := annotate(ctx, c, new("192.0.2.9:15443")); err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Undo(ctx, h); err != nil {
+		t.Error(err)
+	}
+	given("")
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -86,31 +88,50 @@ func (r Relay) put(ctx context.Context, h Hands, name string) error {
 	return annotate(ctx, in, &address)
 }
 
+// moveAway is how long proxies have to take connections away from the relay before it goes.
+const moveAway = 3 * time.Second
+
 // remove leads peers to the gateway again and takes the relay away; it lets its connections end.
 func (r Relay) remove(ctx context.Context, h Hands, name string) error {
 	in, err := h.Open(name)
 	if err != nil {
 		return err
 	}
-	address, err := GatewayByHand(ctx, in)
+	given, err := GatewayByHand(ctx, in)
 	if err != nil {
 		return err
 	}
-	there, err := in.Kube.CoreV1().Services(api.SystemNamespace).Get(ctx, RelayName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil // it was taken away after the annotation
-	}
+	ours, err := leadsToRelay(ctx, in, given)
 	if err != nil {
-		return fmt.Errorf("read the relay in %s: %w", name, err)
+		return err
 	}
-	for _, i := range there.Status.LoadBalancer.Ingress {
-		if address == net.JoinHostPort(i.IP, strconv.Itoa(api.PortEastWest)) {
-			if err := annotate(ctx, in, nil); err != nil {
-				return err
-			}
+	if ours {
+		if err := annotate(ctx, in, nil); err != nil {
+			return err
+		}
+		if err := pause(ctx, moveAway); err != nil {
+			return err
 		}
 	}
 	return in.Delete(ctx, api.SystemNamespace, r.objects()...)
+}
+
+// leadsToRelay reports whether the gateway's addresses given by hand are the relay's. The drill was
+// refused where there were any before, so those of a relay that is gone are its own, too.
+func leadsToRelay(ctx context.Context, in *cluster.Cluster, given string) (bool, error) {
+	if given == "" {
+		return false, nil
+	}
+	relay, err := in.Kube.CoreV1().Services(api.SystemNamespace).Get(ctx, RelayName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the relay in %s: %w", in.Context, err)
+	}
+	return slices.ContainsFunc(relay.Status.LoadBalancer.Ingress, func(i corev1.LoadBalancerIngress) bool {
+		return given == net.JoinHostPort(i.IP, strconv.Itoa(api.PortEastWest))
+	}), nil
 }
 
 // GatewayByHand returns the addresses of the gateway that were given by hand, or "".

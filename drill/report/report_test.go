@@ -117,7 +117,7 @@ func TestPageOfNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := []float64{nice(0), nice(3), nice(4.1), nice(99), nice(1)}; !slices.Equal(got, []float64{1, 4, 10, 100, 1}) {
+	if got := []float64{nice(0), nice(3), nice(4.1), nice(99), nice(102)}; !slices.Equal(got, []float64{1, 4, 6, 100, 120}) {
 		t.Errorf("nice: %v", got)
 	}
 }
