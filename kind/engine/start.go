@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,13 +24,17 @@ func (e Engine) start(ctx context.Context) (version string, err error) {
 	if err := e.installRuntime(); err != nil {
 		return "", err
 	}
+	if err := e.notePolicy(ctx); err != nil {
+		return "", err
+	}
 	log, err := os.OpenFile(e.log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return "", err
 	}
 	defer log.Close()
 	cmd := exec.Command("dockerd", "--data-root", filepath.Join(e.Data, "docker"), "--exec-root", filepath.Join(e.Run, "exec"),
-		"--pidfile", e.pidFile(), "--add-runtime", "fit="+e.runtime(), "--default-runtime", "fit")
+		"--pidfile", e.pidFile(), "--add-runtime", "fit="+e.runtime(), "--default-runtime", "fit",
+		"--bridge", "none") // kind has a network of its own
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	e.Progress.Say(where, "starting dockerd, data in %s, log %s", e.Data, e.log())
@@ -105,6 +108,8 @@ func (e Engine) Stop(ctx context.Context) (bool, error) {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		return true, fmt.Errorf("stop dockerd: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
 	for alive(pid) {
 		select {
 		case <-ctx.Done():
@@ -112,8 +117,5 @@ func (e Engine) Stop(ctx context.Context) (bool, error) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	if err := os.RemoveAll(e.Run); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return true, fmt.Errorf("remove %s: %w", e.Run, err)
-	}
-	return true, nil
+	return true, errors.Join(e.restoreNetwork(ctx), removeCgroups(), os.RemoveAll(e.Run))
 }
