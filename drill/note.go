@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -138,9 +139,11 @@ func (h *Hold) Keep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		var wg sync.WaitGroup // one cluster that hangs is not to make the others think that we crashed
 		for _, c := range h.clusters {
-			h.renew(ctx, c)
+			wg.Go(func() { h.renew(ctx, c) })
 		}
+		wg.Wait()
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -76,6 +78,8 @@ func readDrill(e *env, file string, f drillFlags) (drill.Spec, error) {
 // runDrill plans a drill, and does it where it is safe and not only to be shown.
 func runDrill(ctx context.Context, e *env, f drillFlags, spec drill.Spec) error {
 	p := newProgress(e.Streams)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // a terminal that goes away is an interruption, not a crash
+	defer stop()
 	plan, err := drilling.Prepare(ctx, e.kubeconfig, spec)
 	if err != nil {
 		return drillError(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -120,11 +121,26 @@ func (s *seen) readImports(ctx context.Context) error {
 		return fmt.Errorf("%w: no cluster that %s knows exports %s", ErrNoImport, s.home, s.spec.Service)
 	}
 	s.imported = s.imports[at]
-	for _, e := range s.imported.Exporters {
-		s.ready[e.Cluster] = int(s.imported.Endpoints(e.Cluster))
+	return s.readPort()
+}
+
+// readPort chooses the port, and counts what is ready behind it: not every exporter need have it.
+func (s *seen) readPort() error {
+	var known []string
+	for _, p := range s.imported.Ports {
+		if s.spec.Port == 0 {
+			s.spec.Port = int(p.Number)
+		}
+		known = append(known, fmt.Sprint(p.Number))
+		if int(p.Number) != s.spec.Port {
+			continue
+		}
+		for _, exporter := range p.Clusters {
+			s.ready[exporter] = int(s.imported.Endpoints(exporter))
+		}
 	}
-	if s.spec.Port == 0 && len(s.imported.Ports) > 0 {
-		s.spec.Port = int(s.imported.Ports[0].Number)
+	if s.spec.Port == 0 || !slices.Contains(known, fmt.Sprint(s.spec.Port)) {
+		return errWhich{fmt.Errorf("%s has no port %d; it has %s", s.spec.Service, s.spec.Port, strings.Join(known, ", "))}
 	}
 	return nil
 }

@@ -127,16 +127,23 @@ func Restore(ctx context.Context, kubeconfig, contextName string, force bool) (R
 	for _, change := range note.Changes {
 		out.Undone = append(out.Undone, change.String())
 	}
+	return out, forget(ctx, kubeconfig, c, *note)
+}
+
+// forget takes a note away from c and from all others that hold it; what cannot be reached is told after that.
+func forget(ctx context.Context, kubeconfig string, c *cluster.Cluster, note drill.Note) error {
 	holders := []*cluster.Cluster{c}
+	var errs error
 	for _, name := range note.Contexts {
 		if name == c.Context {
 			continue
 		}
 		other, err := cluster.Open(kubeconfig, name)
 		if err != nil {
-			return out, fmt.Errorf("take the note of the drill from %s: %w", name, err)
+			errs = errors.Join(errs, fmt.Errorf("take the note of the drill from %s: %w", name, err))
+			continue
 		}
 		holders = append(holders, other)
 	}
-	return out, drill.Forget(ctx, *note, holders)
+	return errors.Join(errs, drill.Forget(ctx, note, holders))
 }

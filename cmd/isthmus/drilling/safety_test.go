@@ -65,6 +65,24 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
+// An exporter without the port is nowhere to go; a port that nobody has is refused.
+func TestPort(t *testing.T) {
+	s := eastSees("gateway-drop", nil, connected)
+	s.imported = importOf("shop", "checkout", map[string]uint32{"west": 1, "north": 3})
+	s.imported.Ports = []importview.Port{{Number: 80, Clusters: []string{"north", "west"}}, {Number: 90, Clusters: []string{"west"}}}
+	if err := s.readPort(); err != nil || s.spec.Port != 80 || !s.capacityFound("west").OK {
+		t.Errorf("port %d, ready %v, %v", s.spec.Port, s.ready, err)
+	}
+	s.spec.Port, s.ready = 90, map[string]int{}
+	if err := s.readPort(); err != nil || s.capacityFound("west").OK {
+		t.Errorf("port 90: ready %v, %v", s.ready, err)
+	}
+	s.spec.Port = 91
+	if err := s.readPort(); !IsUsage(err) || !strings.Contains(err.Error(), "it has 80, 90") {
+		t.Errorf("port 91: %v", err)
+	}
+}
+
 func TestLinksFound(t *testing.T) {
 	s := eastSees("gateway-drop", map[string]uint32{"west": 1, "north": 1}, map[string]v1alpha1.LinkState{"west": v1alpha1.LinkStale})
 	got := fmt.Sprint(s.linksFound("west"))
