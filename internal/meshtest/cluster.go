@@ -46,6 +46,9 @@ func ranges(c *federation.Cluster, w words) (err error) {
 	if c.Inside, err = list(w.keyed["inside"], netip.ParsePrefix); err != nil {
 		return err
 	}
+	if c.EntryFrom, err = list(w.keyed["entryfrom"], netip.ParsePrefix); err != nil {
+		return err
+	}
 	slices.SortFunc(c.Entries, netip.Addr.Compare)
 	slices.SortFunc(c.ShutOut, netip.Addr.Compare)
 	slices.SortFunc(c.Inside, func(a, b netip.Prefix) int {

@@ -35,6 +35,8 @@ func TestEntryListenerFollowsCallers(t *testing.T) {
 	f.expect(strings.Replace(both, "10.2.0.5", "10.2.0.6", 1))
 	f.expect(strings.Replace(both, "inside=10.1.0.0/16", "inside=10.1.0.0/16,192.0.2.30/32", 1), "~lds entry")
 	f.expect(strings.Replace(both, "inside=10.1.0.0/16", "inside=10.1.0.0/16,192.0.2.30/32 shutout=10.1.0.5", 1), "~lds entry")
+	f.expect(strings.Replace(both, "inside=10.1.0.0/16", "inside=10.1.0.0/16 entryfrom=10.0.0.0/8 shutout=10.1.0.5", 1), "~lds entry")
+	f.expect(strings.Replace(both, "inside=10.1.0.0/16", "inside=10.1.0.0/16,192.0.2.31/32 entryfrom=10.0.0.0/8 shutout=10.1.0.5", 1)) // only who is inside
 	f.expect(entered, "~lds entry", "-cds entry|20002", "-eds outbound|80||b.shop.svc.clusterset.local")
 	// Of a cluster that was not read nothing is known, so the listener stays.
 	before := f.member.State().Get(resources.Listener, "entry")

@@ -10,7 +10,7 @@ import (
 // entryListener is the listener of a cluster's entry gateways, and all that it
 // was made from.
 type entryListener struct {
-	inside   []netip.Prefix
+	from     []netip.Prefix
 	shutOut  []netip.Addr
 	resource *resources.Resource
 }
@@ -20,17 +20,24 @@ type entryListener struct {
 // where they come is not known, which is not the same as from nowhere.
 func (c *Cache) entryListener(g *groupState) []*resources.Resource {
 	cluster := c.snapshot.Cluster(g.group.Cluster)
-	if cluster == nil || !cluster.Read && len(cluster.Inside) == 0 {
+	if cluster == nil {
+		return c.lastEntry(g)
+	}
+	from := cluster.Inside
+	if cluster.EntryFrom != nil {
+		from = cluster.EntryFrom
+	}
+	if !cluster.Read && len(from) == 0 {
 		return c.lastEntry(g)
 	}
 	old := g.entry
-	if old == nil || !slices.Equal(old.inside, cluster.Inside) || !slices.Equal(old.shutOut, cluster.ShutOut) {
-		r, err := resources.NewEntry(cluster.Inside, cluster.ShutOut)
+	if old == nil || !slices.Equal(old.from, from) || !slices.Equal(old.shutOut, cluster.ShutOut) {
+		r, err := resources.NewEntry(from, cluster.ShutOut)
 		if err != nil {
 			c.log.Error("entry listener cannot be made", "cluster", cluster.Name, "err", err)
 			return c.lastEntry(g)
 		}
-		g.entry = &entryListener{cluster.Inside, cluster.ShutOut, r}
+		g.entry = &entryListener{from, cluster.ShutOut, r}
 	}
 	return c.lastEntry(g)
 }
