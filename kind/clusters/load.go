@@ -28,7 +28,7 @@ func (l Lab) Load(archives []string) error {
 				}
 			}
 		}
-		l.Progress.Say(c.Name, "%d images loaded", len(archives))
+		l.Progress.Say(c.Name, "loaded %d images", len(archives))
 		return nil
 	})
 }

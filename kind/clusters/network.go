@@ -2,7 +2,6 @@ package clusters
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -30,9 +29,11 @@ func address(ctx context.Context, c topology.Cluster) (netip.Addr, error) {
 }
 
 // join lets pods of one network reach one another by their own addresses: a
-// route each way, and no masquerade on it.
+// route each way, and no masquerade on it. Addresses of pods of other networks
+// lead nowhere: without that they would leave by the engine's default route and
+// might reach something of the machine's own network.
 func (l Lab) join(ctx context.Context) error {
-	for _, c := range l.Topology.Clusters {
+	return l.each(func(c topology.Cluster) error {
 		for _, other := range l.Topology.Neighbours(c) {
 			via, err := address(ctx, other)
 			if err != nil {
@@ -43,8 +44,13 @@ func (l Lab) join(ctx context.Context) error {
 				return err
 			}
 		}
-	}
-	return nil
+		for _, other := range l.Topology.Strangers(c) {
+			if _, err := inNode(ctx, Node(c), "ip", "route", "replace", "unreachable", other.Pods.String()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func route(ctx context.Context, node string, to netip.Prefix, via netip.Addr) error {
@@ -74,5 +80,5 @@ func (l Lab) removeNetwork(ctx context.Context) error {
 		return err
 	}
 	_, err = engine.Output(ctx, "docker", "network", "rm", dockerNetwork)
-	return errors.Join(err)
+	return err
 }

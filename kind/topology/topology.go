@@ -126,3 +126,20 @@ func (t Topology) Neighbours(c Cluster) []Cluster {
 	}
 	return out
 }
+
+// Strangers are the clusters of other networks whose pods' addresses mean
+// nothing to c: those that c uses itself are left out, since ranges of different
+// networks may overlap.
+func (t Topology) Strangers(c Cluster) []Cluster {
+	used := []netip.Prefix{c.Pods, c.Services}
+	for _, n := range t.Neighbours(c) {
+		used = append(used, n.Pods)
+	}
+	var out []Cluster
+	for _, other := range t.Clusters {
+		if other.Network != c.Network && !slices.ContainsFunc(used, other.Pods.Overlaps) {
+			out = append(out, other)
+		}
+	}
+	return out
+}

@@ -36,6 +36,13 @@ func TestThree(t *testing.T) {
 	if n := three.Neighbours(east); len(n) != 1 || n[0].Name != "west" || len(three.Neighbours(north)) != 0 {
 		t.Errorf("neighbours of east: %v, of north: %v", n, three.Neighbours(north))
 	}
+	if s := three.Strangers(west); len(s) != 1 || s[0].Name != "north" || len(three.Strangers(north)) != 2 {
+		t.Errorf("strangers of west: %v, of north: %v", s, three.Strangers(north))
+	}
+	three.Clusters[2].Pods = west.Pods // allowed: another network
+	if s := three.Strangers(west); len(s) != 0 {
+		t.Errorf("an address range of west's own is shut: %v", s)
+	}
 }
 
 func TestRefused(t *testing.T) {

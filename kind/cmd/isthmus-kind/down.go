@@ -12,7 +12,7 @@ import (
 func newDown(e *env) *cobra.Command {
 	var purge, keep bool
 	cmd := &cobra.Command{
-		Use: "down", Short: "Delete a topology's clusters; stop the Docker engine that up started", Args: cobra.NoArgs,
+		Use: "down", Short: "Delete the clusters; stop the Docker engine that up started", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := e.down(cmd, keep); err != nil {
 				return err
@@ -29,16 +29,20 @@ func newDown(e *env) *cobra.Command {
 	return cmd
 }
 
+// down takes down what is up, whatever topology was named.
 func (e *env) down(cmd *cobra.Command, keep bool) error {
+	if name := e.isUp(); name != "" {
+		e.topology = name
+	}
 	lab, err := e.lab()
 	if err != nil {
 		return err
 	}
 	if exec.CommandContext(cmd.Context(), "docker", "version").Run() != nil {
 		e.progress.Say("docker", "no engine runs, so no clusters do")
-		return os.RemoveAll(lab.Kubeconfig)
+		return os.RemoveAll(e.state())
 	}
-	if err := lab.Down(cmd.Context()); err != nil {
+	if err := errors.Join(lab.Down(cmd.Context()), os.RemoveAll(e.state())); err != nil {
 		return err
 	}
 	others, err := lab.Others()

@@ -22,6 +22,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // kind ends what it began; a second Ctrl-C does not wait for it
 	if err := newRoot().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "isthmus-kind:", err)
 		os.Exit(1)
@@ -82,5 +83,19 @@ func (e *env) lab() (clusters.Lab, error) {
 	if err != nil {
 		return clusters.Lab{}, err
 	}
-	return clusters.Lab{Topology: t, Image: e.image, Kubeconfig: filepath.Join(e.bin(), "kind", "kubeconfig"), Progress: e.progress}, nil
+	return clusters.Lab{Topology: t, Image: e.image, Kubeconfig: filepath.Join(e.state(), "kubeconfig"), Progress: e.progress}, nil
+}
+
+// state is the folder that exists while clusters are up.
+func (e *env) state() string { return filepath.Join(e.bin(), "kind") }
+
+func (e *env) upFile() string { return filepath.Join(e.state(), "topology") }
+
+// isUp returns the name of the topology that was brought up last, or "".
+func (e *env) isUp() string {
+	name, err := os.ReadFile(e.upFile())
+	if err != nil {
+		return ""
+	}
+	return string(name)
 }

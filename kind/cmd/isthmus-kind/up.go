@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -29,6 +31,9 @@ func newUp(e *env) *cobra.Command {
 }
 
 func (e *env) up(ctx context.Context, lab clusters.Lab) error {
+	if name := e.isUp(); name != "" && name != e.topology {
+		return fmt.Errorf("topology %s is up, whose clusters have the same names: make kind-down first", name)
+	}
 	archives, err := filepath.Glob(filepath.Join(e.bin(), "images", "*.tar"))
 	if err != nil {
 		return err
@@ -37,6 +42,9 @@ func (e *env) up(ctx context.Context, lab clusters.Lab) error {
 		return err
 	}
 	if lab.Image, err = e.nodeImage(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(os.MkdirAll(e.state(), 0o755), os.WriteFile(e.upFile(), []byte(e.topology), 0o644)); err != nil {
 		return err
 	}
 	if err := lab.Up(ctx); err != nil {
@@ -75,7 +83,7 @@ func (e *env) nodeImage(ctx context.Context) (string, error) {
 	if err == nil {
 		return stock, nil
 	}
-	e.progress.Say("node image", "%s cannot be pulled: building one from Debian packages and Go modules, some 10 minutes the first time (%v)", stock, err)
+	e.progress.Say("node image", "kind's own cannot be pulled: using one made of Debian packages and Go modules, some 10 minutes to build the first time (%v)", err)
 	builder := nodeimage.Builder{Root: e.root, Cache: e.cache(), Progress: e.progress}
 	return builder.Ensure(ctx)
 }
