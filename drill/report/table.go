@@ -49,7 +49,7 @@ func Table(w io.Writer, d drill.Result) error {
 // facts are what was measured beside the phases, in sentences.
 func facts(d drill.Result) []string {
 	first := fmt.Sprintf("requests %d, errors %d, time to recover %.2f s", d.Requests, d.Errors, d.RecoverSeconds)
-	if lost := cmp.Or(d.Objectives.Lost, d.Objectives.Home); lost != "" {
+	if lost := cmp.Or(d.Objectives.Lost, d.Objectives.Home); lost != "" && !d.Objectives.Same {
 		first += fmt.Sprintf(", first answer from elsewhere after %s, %s again after %s", optional(d.SwitchSeconds), lost, optional(d.FailBackSeconds))
 	}
 	out := []string{first}
