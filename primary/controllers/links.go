@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ type Links struct {
 	poke      chan struct{}
 	missing   map[string]time.Time // clusters without a link, since when; Run's alone
 	tally     tally                // Run's alone
+	written   map[string]time.Time // links, when their status was; Run's alone
 
 	mu   sync.Mutex
 	snap *federation.Snapshot
@@ -53,6 +55,10 @@ const linkInterval = 500 * time.Millisecond
 // made for it: `isthmus unlink` removes the link first.
 const makeAfter = 5 * time.Second
 
+// countInterval is how long a status that is right but for its counts stays at
+// least as it was written: endpoints come and go all the time.
+const countInterval = 10 * time.Second
+
 // annotationMade is on links that were made for a secret, and go with it.
 const annotationMade = "isthmus.dev/made-for-secret"
 
@@ -60,7 +66,7 @@ const annotationMade = "isthmus.dev/made-for-secret"
 func NewLinks(local *Local, namespace string, cluster federation.ClusterName, remotes Remotes, metrics prometheus.Registerer, log *slog.Logger) *Links {
 	return &Links{
 		local: local, namespace: namespace, cluster: cluster, remotes: remotes, metrics: newLinkMetrics(metrics), log: log,
-		started: time.Now(), poke: make(chan struct{}, 1), missing: map[string]time.Time{},
+		started: time.Now(), poke: make(chan struct{}, 1), missing: map[string]time.Time{}, written: map[string]time.Time{},
 	}
 }
 
@@ -145,6 +151,9 @@ func (r *Links) look(ctx context.Context) error {
 		}
 	}
 	r.metrics.keep(clusters)
+	maps.DeleteFunc(r.written, func(name string, _ time.Time) bool {
+		return !slices.ContainsFunc(list.Items, func(l v1alpha1.ClusterLink) bool { return l.Name == name })
+	})
 	return r.makeMissing(ctx, missing, time.Now())
 }
 
@@ -179,16 +188,28 @@ func (r *Links) makeMissing(ctx context.Context, missing map[string]*registry.St
 }
 
 func (r *Links) write(ctx context.Context, link *v1alpha1.ClusterLink, facts linkFacts) error {
-	want := linkStatus(link.Status, facts, time.Now())
+	now := time.Now()
+	want := linkStatus(link.Status, facts, now)
 	r.metrics.set(link.Spec.Cluster, want)
-	if equality.Semantic.DeepEqual(link.Status, want) {
+	if sameButCounts(link.Status, want) && (sameCounts(link.Status, want) || now.Sub(r.written[link.Name]) < countInterval) {
 		return nil
 	}
+	r.written[link.Name] = now
 	if link.Status.State != want.State {
 		r.log.Info("link changed", "cluster", link.Spec.Cluster, "from", link.Status.State, "state", want.State, "message", want.Message)
 	}
 	out := &v1alpha1.ClusterLink{ObjectMeta: metav1.ObjectMeta{Namespace: link.Namespace, Name: link.Name}, Status: want}
 	return client.IgnoreNotFound(r.local.applyStatus(ctx, out))
+}
+
+// sameButCounts reports whether two statuses say the same of all else.
+func sameButCounts(a, b v1alpha1.ClusterLinkStatus) bool {
+	a.Exports, a.Endpoints = b.Exports, b.Endpoints
+	return equality.Semantic.DeepEqual(a, b)
+}
+
+func sameCounts(a, b v1alpha1.ClusterLinkStatus) bool {
+	return a.Exports == b.Exports && a.Endpoints == b.Endpoints
 }
 
 // facts gathers what is known of a link's cluster.
