@@ -86,7 +86,7 @@ func (m *Measured) judgeAnswers(want Objectives) {
 			"%.1f%% of the good answers came from a wrong cluster, allowed are %.1f%%", 100*m.WrongShare, 100**want.WrongShare)
 	}
 	lost := want.lost()
-	if lost == "" || want.FailBack == 0 || want.Home != lost && base.Clusters[lost].Requests == 0 {
+	if lost == "" || want.FailBack == 0 || want.Same || want.Home != lost && base.Clusters[lost].Requests == 0 {
 		return
 	}
 	m.check(fmt.Sprintf("%s answers again within %s of the restore", lost, want.FailBack), m.FailBackSeconds == nil || *m.FailBackSeconds > seconds(want.FailBack),

@@ -74,7 +74,7 @@ func (o Objectives) Lines() []string {
 	add(o.Away != "", "while broken %s answers", o.Away)
 	add(o.Same, "who answers does not change")
 	add(o.WrongShare != nil, "at most %.0f%% of the answers are of a wrong cluster", 100*deref(o.WrongShare))
-	add(o.lost() != "" && o.FailBack > 0, "%s answers again within %s of the restore, if it did so before", o.lost(), o.FailBack)
+	add(o.lost() != "" && o.FailBack > 0 && !o.Same, "%s answers again within %s of the restore, if it did so before", o.lost(), o.FailBack)
 	return out
 }
 
