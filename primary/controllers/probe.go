@@ -2,7 +2,9 @@ package controllers
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -16,10 +18,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/trust"
 )
 
-// When a gateway counts as silent and as back. (design.md, Discovery)
+// When a gateway counts as silent and as back. (design.md, Discovery) A probe has
+// missed when there is no answer by the time the next but one is due; the next
+// then follows at once, so that one that never answers is silent after 3 s.
 const (
 	probeInterval = 500 * time.Millisecond
-	probeTimeout  = 600 * time.Millisecond // of TCP and TLS together
+	probeTimeout  = 2 * probeInterval // of TCP and TLS together
 	missesToFail  = 3
 	healthyToBack = 10 * time.Second
 )
@@ -62,6 +66,16 @@ func (p probeState) next(err error, now time.Time) probeState {
 		p.Silent, p.Since, p.Message = false, now, ""
 	}
 	return p
+}
+
+// starved reports whether who was to go on at due, and did at now, had no
+// processor meanwhile: what it did not hear then says nothing of a gateway.
+func starved(due, now time.Time) bool { return now.Sub(due) > probeInterval }
+
+// phase is when in the interval a target is probed, so that not all are at once.
+func (t target) phase() time.Duration {
+	sum := sha256.Sum256([]byte(string(t.cluster) + "/" + t.addr.String()))
+	return probeInterval * time.Duration(binary.BigEndian.Uint16(sum[:])) >> 16
 }
 
 // probeGateway makes one handshake with the gateway at t, as a proxy would,

@@ -21,6 +21,8 @@ type Prober struct {
 	log     *slog.Logger
 	changed func() // some gateway fell silent or came back
 
+	probe func(context.Context, target) error
+
 	mu      sync.Mutex
 	targets map[target]probeState
 	poke    chan struct{}
@@ -33,6 +35,7 @@ func NewProber(source trust.Source, domain trust.Domain, cluster federation.Clus
 	return &Prober{
 		source: source, domain: domain, cluster: cluster, log: log, changed: changed,
 		targets: map[target]probeState{}, poke: make(chan struct{}, 1),
+		probe: func(ctx context.Context, t target) error { return probeGateway(ctx, source, domain, t) },
 	}
 }
 
@@ -126,18 +129,24 @@ func (p *Prober) snapshotTargets() map[target]bool {
 
 // watch probes one target until ctx ends.
 func (p *Prober) watch(ctx context.Context, t target) {
-	ticker := time.NewTicker(probeInterval)
-	defer ticker.Stop()
+	due := time.Now().Add(t.phase())
 	for {
-		err := probeGateway(ctx, p.source, p.domain, t)
-		if ctx.Err() != nil {
-			return
-		}
-		p.note(t, err)
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(time.Until(due)):
+		}
+		began := time.Now()
+		err := p.probe(ctx, t)
+		ended := time.Now()
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil || !starved(due, began) && !starved(began.Add(probeTimeout), ended) {
+			p.note(t, err)
+		}
+		if due = due.Add(probeInterval); starved(due, ended) {
+			due = ended // without making up for what was left out
 		}
 	}
 }
