@@ -65,17 +65,23 @@ func (l Lab) add(ctx context.Context, all *kubeconfig, c topology.Cluster) error
 	if err != nil {
 		return err
 	}
+	return all.join(c.Name, text, fmt.Sprintf("https://%s:6443", node))
+}
+
+// join adds the one cluster of a kubeconfig that kind wrote, under our name,
+// with the address of its API server that works from inside other clusters.
+func (k *kubeconfig) join(name, text, internal string) error {
 	var one kubeconfig
 	if err := yaml.Unmarshal([]byte(text), &one); err != nil {
 		return err
 	}
-	if len(one.Clusters) != 1 || len(one.Users) != 1 {
+	if len(one.Clusters) != 1 || len(one.Users) != 1 || one.Clusters[0].Cluster == nil {
 		return fmt.Errorf("%d clusters and %d users, want one each", len(one.Clusters), len(one.Users))
 	}
 	server := one.Clusters[0].Cluster
-	server["extensions"] = []map[string]any{{"name": internalServer, "extension": fmt.Sprintf("https://%s:6443", node)}}
-	all.Clusters = append(all.Clusters, entry{Name: c.Name, Cluster: server})
-	all.Users = append(all.Users, entry{Name: c.Name, User: one.Users[0].User})
-	all.Contexts = append(all.Contexts, entry{Name: c.Name, Context: map[string]any{"cluster": c.Name, "user": c.Name}})
+	server["extensions"] = []map[string]any{{"name": internalServer, "extension": internal}}
+	k.Clusters = append(k.Clusters, entry{Name: name, Cluster: server})
+	k.Users = append(k.Users, entry{Name: name, User: one.Users[0].User})
+	k.Contexts = append(k.Contexts, entry{Name: name, Context: map[string]any{"cluster": name, "user": name}})
 	return nil
 }

@@ -120,7 +120,7 @@ func (b Builder) image(ctx context.Context, p parts) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	step := cache.Step{Inputs: []string{p.debian, p.node, p.kubernetes, p.containerd, p.cni, p.store, own, layout}}
+	step := cache.Step{Inputs: append(keys(p.debian, p.node, p.kubernetes, p.containerd, p.cni, p.store), own, layout)}
 	name := repository + ":" + Kubernetes + "-" + step.Key()
 	if _, err := engine.Output(ctx, "docker", "image", "inspect", name); err == nil {
 		b.Progress.Say("node image", "%s is there", name)
@@ -164,6 +164,15 @@ func embedded() (string, error) {
 		all = append(all, e.Name(), string(data))
 	}
 	return cache.Step{Inputs: all}.Key(), nil
+}
+
+// keys are what the steps' folders are named by: where the cache is does not matter.
+func keys(dirs ...string) []string {
+	out := make([]string, len(dirs))
+	for i, dir := range dirs {
+		out[i] = filepath.Base(dir)
+	}
+	return out
 }
 
 // platform is part of every program's inputs.

@@ -17,7 +17,7 @@ import (
 // place: a layer with var/lib/containerd.
 func (b Builder) store(ctx context.Context, p parts) (string, error) {
 	step := cache.Step{
-		Name: "image-store", Inputs: []string{p.images, p.containerd, layout},
+		Name: "image-store", Inputs: append(keys(p.images, p.containerd), layout),
 		Build: func(ctx context.Context, out string) error { return unpack(ctx, p, out) },
 	}
 	return b.Cache.Ensure(ctx, step)
