@@ -18,12 +18,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/trust"
 )
 
-// When a gateway counts as silent and as back. (design.md, Discovery) A probe has
-// missed when there is no answer by the time the next but one is due; the next
-// then follows at once, so that one that never answers is silent after 3 s.
+// When a gateway counts as silent and as back. (design.md, Discovery) A probe
+// that has had no answer for probeTimeout has missed, and the next follows at once,
+// so that a gateway that never answers is silent after 1.8 s.
 const (
 	probeInterval = 500 * time.Millisecond
-	probeTimeout  = 2 * probeInterval // of TCP and TLS together
+	probeTimeout  = 600 * time.Millisecond // of TCP and TLS together
 	missesToFail  = 3
 	healthyToBack = 10 * time.Second
 )
