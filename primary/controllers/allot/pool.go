@@ -25,6 +25,8 @@ type Pool struct {
 	holder      map[int]string
 	resting     map[int]Rested
 	former      map[string]int // key to the number that rests for it
+	inside      int            // how many of resting are of the range: it may have been another
+	fullUntil   time.Time      // while all numbers are held or rest: when the first of them may wake
 }
 
 // Rested is a number that was given up and is not to be given to another key
@@ -51,7 +53,7 @@ func (p *Pool) Hold(key string, number int) bool {
 	if have, ok := p.held[key]; ok {
 		return have == number
 	}
-	if _, taken := p.holder[number]; taken || number < p.first || number > p.last {
+	if _, taken := p.holder[number]; taken || !p.contains(number) {
 		return false
 	}
 	p.wake(number)
@@ -67,12 +69,25 @@ func (p *Pool) Rest(r Rested, now time.Time) {
 	if _, taken := p.holder[r.Number]; taken || now.Sub(r.Since) >= p.rest {
 		return
 	}
+	p.lay(r)
+}
+
+// lay has a number rest.
+func (p *Pool) lay(r Rested) {
 	p.wake(r.Number)
 	p.resting[r.Number] = r
+	if p.contains(r.Number) {
+		p.inside++
+	}
 	if r.Key != "" {
 		p.former[r.Key] = r.Number
 	}
+	if until := r.Since.Add(p.rest); until.Before(p.fullUntil) {
+		p.fullUntil = until
+	}
 }
+
+func (p *Pool) contains(number int) bool { return p.first <= number && number <= p.last }
 
 // Take returns the number of key: the one that it has, else the one that rests
 // for it, else the next free one from where its hash says. The error, which
@@ -91,11 +106,11 @@ func (p *Pool) Take(key string, now time.Time) (int, error) {
 }
 
 func (p *Pool) find(key string, now time.Time) (int, bool) {
-	if number, ok := p.former[key]; ok && p.first <= number && number <= p.last {
+	if number, ok := p.former[key]; ok && p.contains(number) {
 		return number, true
 	}
 	size := p.last - p.first + 1
-	if size <= 0 || len(p.held) >= size {
+	if size <= 0 || len(p.held) >= size || p.full(size, now) {
 		return 0, false
 	}
 	for i, start := 0, p.Start(key); i < size; i++ {
@@ -108,6 +123,28 @@ func (p *Pool) find(key string, now time.Time) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// full reports whether all numbers are held or rest. Where they are, nobody looks
+// through them again before one of them may have rested enough.
+func (p *Pool) full(size int, now time.Time) bool {
+	if len(p.held)+p.inside < size {
+		return false
+	}
+	if now.Before(p.fullUntil) {
+		return true
+	}
+	p.Wake(now)
+	if len(p.held)+p.inside < size {
+		return false
+	}
+	p.fullUntil = now.Add(p.rest)
+	for _, r := range p.resting {
+		if until := r.Since.Add(p.rest); until.Before(p.fullUntil) {
+			p.fullUntil = until
+		}
+	}
+	return true
 }
 
 // Start is where the search for a number of key starts: the same in every
@@ -127,8 +164,7 @@ func (p *Pool) Give(key string, now time.Time) bool {
 	}
 	delete(p.held, key)
 	delete(p.holder, number)
-	p.wake(number)
-	p.resting[number], p.former[key] = Rested{number, key, now}, number
+	p.lay(Rested{number, key, now})
 	return true
 }
 
@@ -136,6 +172,9 @@ func (p *Pool) Give(key string, now time.Time) bool {
 func (p *Pool) wake(number int) {
 	if r, ok := p.resting[number]; ok {
 		delete(p.resting, number)
+		if p.contains(number) {
+			p.inside--
+		}
 		if p.former[r.Key] == number {
 			delete(p.former, r.Key)
 		}

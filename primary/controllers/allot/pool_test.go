@@ -103,6 +103,47 @@ func TestSeed(t *testing.T) {
 	}
 }
 
+// A range that is full of what rests is not looked through for every key that
+// asks: neither before the first may wake nor, but once, after.
+func TestFullOfResting(t *testing.T) {
+	const size = 1 << 16
+	p := New(1, size, 10*time.Minute)
+	for i := range size {
+		p.Rest(Rested{Number: i + 1, Since: noon.Add(time.Duration(i) * time.Millisecond)}, noon.Add(2*time.Minute))
+	}
+	at, began := noon.Add(2*time.Minute), time.Now()
+	for i := range 5000 {
+		if n, err := p.Take(fmt.Sprintf("key-%d", i), at); err == nil {
+			t.Fatalf("%d is given, which rests", n)
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second { // with a search each: 50 s
+		t.Errorf("5000 refusals took %v", took)
+	}
+	at = noon.Add(10*time.Minute + 4500*time.Microsecond)
+	for i := range 6 {
+		n, err := p.Take(fmt.Sprintf("key-%d", i), at)
+		if (err == nil) != (i < 5) || n > 5 {
+			t.Errorf("key %d gets %d, %v; five have rested", i, n, err)
+		}
+	}
+}
+
+// Numbers that rest from a wider range take no place in this one.
+func TestRestOutside(t *testing.T) {
+	p := New(10, 11, time.Hour)
+	for _, n := range []int{5, 6, 7, 11} {
+		p.Rest(Rested{Number: n, Since: noon}, noon)
+	}
+	if n := take(t, p, "a", noon); n != 10 {
+		t.Errorf("a gets %d", n)
+	}
+	p.Rest(Rested{Number: 11, Since: noon.Add(-30 * time.Minute)}, noon)
+	if n := take(t, p, "b", noon.Add(30*time.Minute)); n != 11 || len(p.Resting()) != 3 {
+		t.Errorf("b gets %d, %v rest", n, p.Resting())
+	}
+}
+
 // FuzzPool takes and gives in any sequence: no number is held twice, none that
 // rests for one key is another's, whoever returns gets his own back, and none is
 // refused while one is free.
