@@ -76,7 +76,8 @@ func (e Engine) prove(ctx context.Context) error {
 	}
 	_, err := Output(ctx, "docker", "run", "--rm", "--privileged", "--network", "none", probeImage, "/isthmus-node", "true")
 	if err == nil {
-		return nil
+		_, err = Output(ctx, "docker", "image", "rm", probeImage)
+		return err
 	}
 	if _, ours := e.pid(); ours {
 		return fmt.Errorf("a privileged container does not run (log: %s): %w", e.log(), err)

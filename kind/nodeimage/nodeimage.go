@@ -132,11 +132,14 @@ func (b Builder) image(ctx context.Context, p parts) (string, error) {
 		return "", fmt.Errorf("node image: %w", err)
 	}
 	b.Progress.Say("node image", "%s, loaded in %.1f s", name, time.Since(started).Seconds())
-	return name, removeOlder(ctx, name)
+	return name, remove(ctx, name)
 }
 
-// removeOlder removes node images of other contents; one that a cluster uses stays.
-func removeOlder(ctx context.Context, keep string) error {
+// Remove removes all node images of ours from Docker.
+func Remove(ctx context.Context) error { return remove(ctx, "") }
+
+// remove removes node images of other contents; one that a cluster uses stays.
+func remove(ctx context.Context, keep string) error {
 	out, err := engine.Output(ctx, "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)
 	if err != nil {
 		return err

@@ -95,11 +95,14 @@ func importInto(ctx context.Context, p parts, socket string) error {
 		}
 		return nil
 	}
-	for limit := time.Now().Add(time.Minute); ctr("version") != nil; {
-		if time.Now().After(limit) {
-			return errors.New("containerd does not answer within a minute")
+	limit, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for ctr("version") != nil {
+		select {
+		case <-limit.Done():
+			return fmt.Errorf("containerd does not answer: %w", limit.Err())
+		case <-time.After(100 * time.Millisecond):
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	return ctr("images", "import", "--local", "--snapshotter", "overlayfs", filepath.Join(p.images, "images.tar"))
 }

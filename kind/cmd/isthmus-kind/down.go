@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 
 	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/kind/nodeimage"
 )
 
 func newDown(e *env) *cobra.Command {
@@ -14,7 +17,7 @@ func newDown(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "down", Short: "Delete the clusters; stop the Docker engine that up started", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := e.down(cmd, keep); err != nil {
+			if err := e.down(cmd.Context(), keep, purge); err != nil {
 				return err
 			}
 			if !purge {
@@ -30,7 +33,7 @@ func newDown(e *env) *cobra.Command {
 }
 
 // down takes down what is up, whatever topology was named.
-func (e *env) down(cmd *cobra.Command, keep bool) error {
+func (e *env) down(ctx context.Context, keep, purge bool) error {
 	if name := e.isUp(); name != "" {
 		e.topology = name
 	}
@@ -38,12 +41,17 @@ func (e *env) down(cmd *cobra.Command, keep bool) error {
 	if err != nil {
 		return err
 	}
-	if exec.CommandContext(cmd.Context(), "docker", "version").Run() != nil {
+	if exec.CommandContext(ctx, "docker", "version").Run() != nil {
 		e.progress.Say("docker", "no engine runs, so no clusters do")
 		return os.RemoveAll(e.state())
 	}
-	if err := errors.Join(lab.Down(cmd.Context()), os.RemoveAll(e.state())); err != nil {
+	if err := errors.Join(lab.Down(ctx), os.RemoveAll(e.state())); err != nil {
 		return err
+	}
+	if purge { // an engine that is not ours keeps its data
+		if err := nodeimage.Remove(ctx); err != nil {
+			return err
+		}
 	}
 	others, err := lab.Others()
 	switch {
@@ -59,7 +67,7 @@ func (e *env) down(cmd *cobra.Command, keep bool) error {
 	if keep {
 		return nil
 	}
-	if _, err := e.engine().Stop(cmd.Context()); err != nil {
+	if _, err := e.engine().Stop(ctx); err != nil {
 		return fmt.Errorf("stop the engine: %w", err)
 	}
 	return nil
