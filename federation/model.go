@@ -6,6 +6,7 @@ package federation
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/trust"
@@ -194,7 +195,8 @@ type Service struct {
 	SameZone bool
 	// EntryPorts are where entry gateways serve the ports, and Synthetic the
 	// addresses that stand for pods of other networks; both as the imported slices
-	// of a local cluster say, sorted. Clusterset services only.
+	// of a local cluster say, sorted: by cluster and port, and by Synthetic.Compare.
+	// Clusterset services only.
 	EntryPorts []EntryPort
 	Synthetic  []Synthetic
 	// Failover says, of a cluster.local service, that Endpoints, Counts, Accounts
@@ -220,14 +222,19 @@ type Synthetic struct {
 	Addr netip.Addr // unique in In
 }
 
-// SyntheticFor returns the address that stands in cluster in for e, if any.
+// Compare orders by In, Of and Pod, of which no two of a service have the same.
+func (a Synthetic) Compare(o Synthetic) int {
+	return cmp.Or(cmp.Compare(a.In, o.In), cmp.Compare(a.Of, o.Of), cmp.Compare(a.Pod, o.Pod))
+}
+
+// SyntheticFor returns the address that stands in cluster in for e, if any. It
+// searches, so Synthetic must be sorted by Compare.
 func (s *Service) SyntheticFor(in ClusterName, e *Endpoint) (netip.Addr, bool) {
-	for _, a := range s.Synthetic {
-		if a.In == in && a.Of == e.Cluster && a.Pod == e.Pod {
-			return a.Addr, true
-		}
+	at, ok := slices.BinarySearchFunc(s.Synthetic, Synthetic{In: in, Of: e.Cluster, Pod: e.Pod}, Synthetic.Compare)
+	if !ok {
+		return netip.Addr{}, false
 	}
-	return netip.Addr{}, false
+	return s.Synthetic[at].Addr, true
 }
 
 // HiddenFrom reports whether cluster's export of the service is Hidden.

@@ -60,6 +60,7 @@ func (c *cluster) own(s *Slice, by int, ch *Changes) {
 // allotted reads EntryPorts and Synthetic of the import n from the slices of the
 // local cluster.
 func (b *builder) allotted(out *federation.Service, n Name) {
+	given := newGiven()
 	for _, name := range b.names {
 		c := b.in.clusters[name]
 		if !c.Local {
@@ -69,7 +70,7 @@ func (b *builder) allotted(out *federation.Service, n Name) {
 			s := c.imported[n][id]
 			var err error
 			if out.Headless {
-				err = b.addSynthetic(out, c, n, s)
+				err = b.addSynthetic(out, given, c, n, s)
 			} else {
 				err = addEntryPorts(out, c, n, s)
 			}
@@ -81,9 +82,7 @@ func (b *builder) allotted(out *federation.Service, n Name) {
 	slices.SortFunc(out.EntryPorts, func(a, b federation.EntryPort) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Service, b.Service))
 	})
-	slices.SortFunc(out.Synthetic, func(a, b federation.Synthetic) int {
-		return cmp.Or(cmp.Compare(a.In, b.In), cmp.Compare(a.Of, b.Of), cmp.Compare(a.Pod, b.Pod))
-	})
+	slices.SortFunc(out.Synthetic, federation.Synthetic.Compare)
 }
 
 // addEntryPorts takes all entry ports of a slice or none. Slices of an import
@@ -111,9 +110,43 @@ func addEntryPorts(out *federation.Service, c *cluster, n Name, s *Slice) error 
 	return nil
 }
 
+// given tells which synthetic addresses an import has given to which pods.
+type given struct {
+	addrs map[federation.VIP]struct{}
+	pods  map[federation.Synthetic]struct{} // without Addr
+}
+
+func newGiven() given {
+	return given{map[federation.VIP]struct{}{}, map[federation.Synthetic]struct{}{}}
+}
+
+// add notes a, unless its address or its pod has been given already.
+func (g given) add(a federation.Synthetic) bool {
+	addr, pod := keysOf(a)
+	_, taken := g.addrs[addr]
+	_, has := g.pods[pod]
+	if taken || has {
+		return false
+	}
+	g.addrs[addr], g.pods[pod] = struct{}{}, struct{}{}
+	return true
+}
+
+func (g given) remove(all []federation.Synthetic) {
+	for _, a := range all {
+		addr, pod := keysOf(a)
+		delete(g.addrs, addr)
+		delete(g.pods, pod)
+	}
+}
+
+func keysOf(a federation.Synthetic) (addr federation.VIP, pod federation.Synthetic) {
+	return federation.VIP{Cluster: a.In, Addr: a.Addr}, federation.Synthetic{In: a.In, Of: a.Of, Pod: a.Pod}
+}
+
 // addSynthetic takes all synthetic addresses of a slice or none. In slices of
 // clusters on the own network the pods have their own addresses.
-func (b *builder) addSynthetic(out *federation.Service, c *cluster, n Name, s *Slice) error {
+func (b *builder) addSynthetic(out *federation.Service, given given, c *cluster, n Name, s *Slice) error {
 	network, known := b.networks[s.Source]
 	if !known || network == b.networks[c.Name] {
 		return nil
@@ -125,13 +158,13 @@ func (b *builder) addSynthetic(out *federation.Service, c *cluster, n Name, s *S
 			continue
 		}
 		if why := c.unfit(n, e); why != "" {
+			given.remove(found)
 			return fmt.Errorf("address %s of pod %s is %s", cmp.Or(e.Bad, e.Addr.String()), e.Pod, why)
 		}
 		a := federation.Synthetic{In: c.Name, Of: s.Source, Pod: e.Pod, Addr: e.Addr}
-		for _, o := range slices.Concat(out.Synthetic, found) {
-			if o.In == a.In && (o.Addr == a.Addr || o.Of == a.Of && o.Pod == a.Pod) {
-				return fmt.Errorf("address %s of pod %s is given twice, or the pod has another", a.Addr, a.Pod)
-			}
+		if !given.add(a) {
+			given.remove(found)
+			return fmt.Errorf("address %s of pod %s is given twice, or the pod has another", a.Addr, a.Pod)
 		}
 		found = append(found, a)
 	}
