@@ -6,6 +6,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -60,6 +61,11 @@ type Match struct {
 	Transport    string   // "tls", "raw_buffer" or ""
 	Applications []string // ALPN names, or http/1.0, http/1.1, h2c of the HTTP inspector
 	Sources      *Sources // of the direct peer's address; nil is any
+}
+
+// SameButSources reports whether m and o differ in the source ranges at most.
+func (m Match) SameButSources(o Match) bool {
+	return m.Port == o.Port && m.Transport == o.Transport && slices.Equal(m.ServerNames, o.ServerNames) && slices.Equal(m.Applications, o.Applications)
 }
 
 // Chain is what is done with a connection. Exactly one of TCP, HTTP and Direct is set.

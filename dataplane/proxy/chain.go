@@ -30,7 +30,7 @@ type chain struct {
 	proxy    *Proxy
 	listener string
 	cfg      *config.Chain
-	sources  atomic.Pointer[config.Sources] // who may be connected; the only part of cfg that changes
+	place    atomic.Pointer[place] // of who may be connected; of cfg only the source ranges change
 	conns    *tracker
 	server   *http.Server // nil unless the chain is HTTP's
 	queue    *connQueue   // of server
@@ -41,7 +41,7 @@ type chain struct {
 
 func newChain(p *Proxy, l *config.Listener, cfg *config.Chain) *chain {
 	c := &chain{proxy: p, listener: l.Name, cfg: cfg, conns: newTracker(), closed: make(chan struct{})}
-	c.sources.Store(cfg.Match.Sources)
+	c.place.Store(&place{l, cfg})
 	if cfg.HTTP != nil {
 		c.startServer()
 	}

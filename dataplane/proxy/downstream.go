@@ -28,8 +28,8 @@ type downstream struct {
 	peeked    *inspect.Conn // on top of raw; nil where nothing was looked at
 	tls       *tls.Conn     // nil: plaintext
 	src, dst  netip.AddrPort
-	seen      inspect.Result
-	peer      *trust.Peer // nil: no certificate
+	seen      inspect.Result // by which the chain was chosen; stays as it is then
+	peer      *trust.Peer    // nil: no certificate
 	direction config.Direction
 
 	mu     sync.Mutex
@@ -355,7 +355,6 @@ func (p *Proxy) handshake(d *downstream, t *config.DownstreamTLS) error {
 		return fmt.Errorf("tls handshake with %s: %w", d.src, err)
 	}
 	d.Conn, d.tls, d.peer = conn, conn, peer
-	d.seen.TLS = true
 	return nil
 }
 

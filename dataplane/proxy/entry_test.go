@@ -209,6 +209,40 @@ func TestEntryRangesChange(t *testing.T) {
 	eventually(t, "all connections end", func() bool { return !stays.works() })
 }
 
+// A pod that is shut out of a range that stays loses the connections it has, in
+// the time to drain; its neighbour's go on. Then the other way about.
+func TestEntryShutOut(t *testing.T) {
+	echo := tcpApp(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	p := start(t, nil)
+	p.dsts.set("127.0.0.22", mustAddr(t, "10.9.9.9:20002"))
+	s := newState(entryCluster("20002", "outbound|1||b", ""), assignment("outbound|1||b", ep{at: echo}))
+	apply := func(shutOut ...string) {
+		p.apply(t, with(s, entryListener(t, time.Hour, []string{"127.0.0.0/24"}, shutOut)))
+	}
+	open := func(from string) *talk {
+		c := enter(t, p, from, "127.0.0.22")
+		k := &talk{c, bufio.NewReader(c)}
+		if !k.works() {
+			t.Fatal(from)
+		}
+		return k
+	}
+	for _, before := range [][]string{nil, {stranger + "/32"}} { // the chain of those shut out is new, or only its ranges are
+		apply(before...)
+		stays, goes := open(inside), open(shut)
+		apply(append(before, shut+"/32")...)
+		nothing(t, "shut out", enter(t, p, shut, "127.0.0.22"))
+		eventually(t, "the connection of who is shut out ends", func() bool { return !goes.works() })
+		if !stays.works() {
+			t.Fatal("the neighbour's connection ended")
+		}
+		apply(before...)
+		if !open(shut).works() || !stays.works() {
+			t.Fatal("not let in again")
+		}
+	}
+}
+
 // However often the ranges change, nobody inside all of them is ever refused or
 // cut, and nobody outside all of them ever gets a byte.
 func TestEntryRangesStress(t *testing.T) {

@@ -28,10 +28,18 @@ func (l *listener) has(c *chain) bool {
 	return slices.Contains(l.all(), c)
 }
 
-// setSources says from where connections may come from now on. Those from
-// elsewhere have timeout left.
-func (c *chain) setSources(s *config.Sources, timeout time.Duration) {
-	if c.sources.Swap(s) == s || !slices.ContainsFunc(c.conns.all(), c.foreign) {
+// place is where a chain stands in the configuration of its listener, which
+// changes while the chain goes on.
+type place struct {
+	listener *config.Listener
+	chain    *config.Chain
+}
+
+// settle says where the chain stands from now on. Connections that are foreign
+// there have timeout left.
+func (c *chain) settle(l *config.Listener, cc *config.Chain, timeout time.Duration) {
+	now := &place{l, cc}
+	if was := c.place.Swap(now); was.listener == l || !was.bySource() && !now.bySource() || c.conns.len() == 0 {
 		return
 	}
 	c.proxy.conns.Go(func() {
@@ -45,10 +53,22 @@ func (c *chain) setSources(s *config.Sources, timeout time.Duration) {
 	})
 }
 
-// foreign reports whether d is from where the chain takes no connections.
+// bySource reports whether addresses decide about chains of the listener.
+func (p *place) bySource() bool {
+	return slices.ContainsFunc(p.listener.Chains, func(c *config.Chain) bool { return c.Match.Sources != nil })
+}
+
+// foreign reports whether the address of d is shut out of the chain: the
+// listener has no chain for d any more, or by its source another one that does
+// something else. (A chain for its port that came later does not end it.)
 func (c *chain) foreign(d *downstream) bool {
-	_, ok := c.sources.Load().Find(d.src.Addr())
-	return !ok
+	at := c.place.Load()
+	now := matchChain(at.listener, d.dst.Port(), d.src.Addr(), d.seen)
+	if now == nil || now == at.chain || now.SameButSources(at.chain) {
+		return now == nil
+	}
+	_, ok := at.chain.Match.Sources.Find(d.src.Addr())
+	return !ok || now.Match.SameButSources(at.chain.Match)
 }
 
 func (c *chain) closeForeign() {

@@ -53,7 +53,7 @@ func (p *Proxy) Apply(state map[string]map[string]proto.Message) error {
 	opened, bindErr := p.bind(next)
 	for _, l := range next.byName { // before anybody comes by the new ranges
 		for cc, c := range l.chains {
-			c.setSources(cc.Match.Sources, p.opts.DrainTimeout)
+			c.settle(l.cfg, cc, p.opts.DrainTimeout)
 		}
 	}
 	p.table.Store(next)
