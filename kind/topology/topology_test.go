@@ -65,3 +65,19 @@ func TestRefused(t *testing.T) {
 		t.Errorf("an unknown name: %v", err)
 	}
 }
+
+// Whatever is in a file, what Parse takes can be brought up: ranges are valid and every primary is one.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("clusters: [{name: east, network: lan, primary: east, pods: 10.10.0.0/16, services: 10.11.0.0/16}]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		parsed, err := Parse(data)
+		if err != nil {
+			return
+		}
+		for _, c := range parsed.Clusters {
+			if !c.Pods.IsValid() || !c.Services.IsValid() || c.Name == "" || c.Network == "" || c.Primary == "" {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}
