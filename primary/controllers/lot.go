@@ -3,6 +3,7 @@ package controllers
 import (
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
 )
 
@@ -13,11 +14,14 @@ type lot struct {
 }
 
 func newLot(first, last int, rest time.Duration) *lot {
-	return &lot{allot.New(first, last, rest), map[objectKey]map[string]bool{}}
+	pool := allot.New(first, last, rest)
+	pool.Halve()
+	return &lot{pool, map[objectKey]map[string]bool{}}
 }
 
-func (l *lot) take(key objectKey, suffix string, now time.Time) (int, error) {
-	number, err := l.pool.Take(key.String()+"/"+suffix, now)
+// take gives a number that counts for the share of cluster of.
+func (l *lot) take(key objectKey, suffix string, of federation.ClusterName, now time.Time) (int, error) {
+	number, err := l.pool.Take(key.String()+"/"+suffix, string(of), now)
 	if err == nil {
 		l.note(key, suffix)
 	}
@@ -25,8 +29,8 @@ func (l *lot) take(key objectKey, suffix string, now time.Time) (int, error) {
 }
 
 // hold is take for what was found to be given already.
-func (l *lot) hold(key objectKey, suffix string, number int) bool {
-	ok := l.pool.Hold(key.String()+"/"+suffix, number)
+func (l *lot) hold(key objectKey, suffix string, of federation.ClusterName, number int) bool {
+	ok := l.pool.Hold(key.String()+"/"+suffix, string(of), number)
 	if ok {
 		l.note(key, suffix)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
 )
 
 // How long numbers rest before another key gets them.
@@ -26,8 +27,10 @@ type podOf struct {
 
 // wanted is what one import needs numbers for.
 type wanted struct {
-	Ports map[uint16]bool // the import's, that clusters of other networks expose
-	Pods  map[podOf]bool  // of other networks, of a headless import
+	// Ports are the import's that clusters of other networks expose, and the
+	// oldest exporter of each: it counts for that cluster's share.
+	Ports map[uint16]federation.ClusterName
+	Pods  map[podOf]bool // of other networks, of a headless import
 }
 
 // given are the numbers that one import has.
@@ -86,29 +89,36 @@ func (n *numbers) settle(key objectKey, want wanted, now time.Time) (given, bool
 		n.changed++
 		n.waiting[key] = n.changed
 	}
+	missing, short := 0, error(nil)
+	var first string
 	for _, suffix := range slices.Sorted(maps.Keys(ports)) {
-		number, err := n.entry.take(key, suffix, now)
+		number, err := n.takePort(key, suffix, want.Ports[ports[suffix]], now)
 		if err != nil {
-			out.Short = append(out.Short, federation.Problem{Reason: reasonEntryPortsUsedUp, Message: fmt.Sprintf(
-				"pods without a sidecar cannot reach other networks at port %s: of the entry ports %v; give a larger range (entry.ports)", suffix, err)})
+			if missing++; missing == 1 {
+				first, short = suffix, err
+			}
 			continue
 		}
 		out.Entry[ports[suffix]] = uint16(number)
 	}
-	missing := 0
-	var short error
+	if missing > 0 {
+		out.Short = append(out.Short, federation.Problem{Reason: reasonEntryPortsUsedUp, Message: fmt.Sprintf(
+			"pods without a sidecar cannot reach other networks at port %s%s: of the entry ports %v; a larger range is given by entry.ports", first, andMore(missing-1), short)})
+	}
+	missing = 0
 	for _, suffix := range slices.Sorted(maps.Keys(pods)) {
-		number, err := n.synthetic.take(key, suffix, now)
+		number, err := n.synthetic.take(key, suffix, pods[suffix].Cluster, now)
 		if err != nil {
-			missing++
-			short = err
+			if missing++; missing == 1 {
+				short = err
+			}
 			continue
 		}
 		out.Synthetic[pods[suffix]] = n.addresses.at(number)
 	}
 	if missing > 0 {
 		out.Short = append(out.Short, federation.Problem{Reason: reasonSyntheticUsedUp, Message: fmt.Sprintf(
-			"%d pods of other networks have no address here: of the offsets in %s %v; give a larger range (syntheticRange)", missing, n.addresses.prefix, short)})
+			"%d pods of other networks have no address here: of the offsets in %s %v; a larger range is given by syntheticRange", missing, n.addresses.prefix, short)})
 	}
 	if n.waiting[key] <= n.saved {
 		delete(n.waiting, key)
@@ -116,6 +126,23 @@ func (n *numbers) settle(key objectKey, want wanted, now time.Time) (given, bool
 	}
 	n.wake()
 	return out, false
+}
+
+// maxEntryPorts is how many ports of one import get an entry port.
+const maxEntryPorts = 256
+
+func (n *numbers) takePort(key objectKey, port string, of federation.ClusterName, now time.Time) (int, error) {
+	if have := n.entry.of[key]; len(have) >= maxEntryPorts && !have[port] {
+		return 0, fmt.Errorf("%w for this import, which %s exports: an import has %d at most", allot.ErrExhausted, of, maxEntryPorts)
+	}
+	return n.entry.take(key, port, of, now)
+}
+
+func andMore(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
 }
 
 func (n *numbers) wake() {

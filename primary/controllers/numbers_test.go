@@ -14,6 +14,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
 )
 
@@ -37,9 +38,9 @@ func (b *book) write(_ context.Context, r retired) (retired, error) {
 }
 
 func ports(numbers ...uint16) wanted {
-	out := wanted{Ports: map[uint16]bool{}}
+	out := wanted{Ports: map[uint16]federation.ClusterName{}}
 	for _, n := range numbers {
-		out.Ports[n] = true
+		out.Ports[n] = []federation.ClusterName{"west", "north"}[n%2]
 	}
 	return out
 }
@@ -132,7 +133,7 @@ func TestSettlePods(t *testing.T) {
 	key := objectKey{Namespace: "a", Name: "db"}
 	want := wanted{Pods: map[podOf]bool{}}
 	for i := range 8 {
-		want.Pods[podOf{"west", fmt.Sprintf("db-%d", i)}] = true
+		want.Pods[podOf{[]federation.ClusterName{"west", "north"}[i%2], fmt.Sprintf("db-%d", i)}] = true
 	}
 	got, noted := n.settle(key, want, noon)
 	if !noted || len(got.Synthetic) != 6 || len(got.Short) != 1 || !strings.Contains(got.Short[0].Message, "2 pods") || !strings.Contains(got.Short[0].Message, "240.241.0.0/29") {
@@ -145,6 +146,51 @@ func TestSettlePods(t *testing.T) {
 	n.settle(key, wanted{}, noon)
 	if _, err := n.save(t.Context(), noon); err != nil || len(b.Synthetic) != 6 || len(n.imports()) != 0 {
 		t.Errorf("given up: %v, %+v, %v", err, b.Synthetic, n.imports())
+	}
+}
+
+// One cluster's exports do not use up a range: not in one import, nor in many, nor
+// by coming and going. What it does not get is told, with its name and its share.
+func TestShares(t *testing.T) {
+	n := newNumbers(PortRange{20000, 20999}, range4{netip.MustParsePrefix("240.241.0.0/28")}, &book{})
+	of := func(cluster federation.ClusterName, ports int) wanted {
+		out := wanted{Ports: map[uint16]federation.ClusterName{}, Pods: map[podOf]bool{}}
+		for i := range ports {
+			out.Ports[uint16(i+1)] = cluster
+			out.Pods[podOf{cluster, fmt.Sprintf("db-%d", i)}] = true
+		}
+		return out
+	}
+	told := func(g given, reason string, words ...string) {
+		t.Helper()
+		i := slices.IndexFunc(g.Short, func(p federation.Problem) bool { return p.Reason == reason })
+		if i < 0 {
+			t.Fatalf("%s is not told: %+v", reason, g.Short)
+		}
+		for _, w := range words {
+			if !strings.Contains(g.Short[i].Message, w) {
+				t.Errorf("%q is not in %q", w, g.Short[i].Message)
+			}
+		}
+	}
+	key := func(name string) objectKey { return objectKey{Namespace: "a", Name: name} }
+	wide, _ := n.settle(key("wide"), of("west", 300), noon)
+	if len(wide.Entry) != 256 || len(wide.Synthetic) != 7 {
+		t.Errorf("%d ports, %d addresses", len(wide.Entry), len(wide.Synthetic))
+	}
+	told(wide, reasonEntryPortsUsedUp, "west", "256", "and 43 more")
+	told(wide, reasonSyntheticUsedUp, "293 pods", "for west: its share is 7")
+	second, _ := n.settle(key("second"), of("west", 256), noon)
+	if len(second.Entry) != 244 {
+		t.Errorf("%d more ports for west", len(second.Entry))
+	}
+	told(second, reasonEntryPortsUsedUp, "for west: its share is 500")
+	n.settle(key("second"), wanted{}, noon)
+	if third, _ := n.settle(key("third"), of("west", 1), noon); len(third.Entry) != 0 {
+		t.Error("what rests is of nobody's share")
+	}
+	if other, _ := n.settle(key("other"), of("north", 7), noon); len(other.Entry) != 7 || len(other.Synthetic) != 7 || len(other.Short) != 0 {
+		t.Errorf("nothing is left for another: %+v", other)
 	}
 }
 

@@ -73,11 +73,11 @@ func (r *Imports) liveSlices(ctx context.Context) ([]discoveryv1.EndpointSlice, 
 func (n *numbers) adopt(s *discoveryv1.EndpointSlice) {
 	key := objectKey{Namespace: s.Namespace, Name: s.Labels[labelServiceName]}
 	for port, entry := range parseEntryPorts(s.Annotations[api.AnnotationEntryPorts]) {
-		n.entry.hold(key, strconv.Itoa(int(port)), int(entry))
+		n.entry.hold(key, strconv.Itoa(int(port)), sourceOf(s), int(entry))
 	}
 	for pod, addr := range syntheticOf(s) {
 		if offset, ok := n.addresses.offset(addr); ok {
-			n.synthetic.hold(key, string(pod.Cluster)+"/"+pod.Pod, offset)
+			n.synthetic.hold(key, string(pod.Cluster)+"/"+pod.Pod, pod.Cluster, offset)
 		}
 	}
 }

@@ -25,16 +25,15 @@ func wantNumbers(s *federation.Snapshot, local federation.ClusterName, key objec
 	if svc == nil {
 		return wanted{}, planRemoval(s, have).Delete || len(have.Slices) == 0
 	}
-	out := wanted{Ports: map[uint16]bool{}, Pods: map[podOf]bool{}}
+	out := wanted{Ports: map[uint16]federation.ClusterName{}, Pods: map[podOf]bool{}}
 	b, keep := sliceBuilder{s: s, local: local, svc: svc}, unasked(s)
-	for i := range svc.Exports {
-		export := &svc.Exports[i]
+	for _, export := range oldestFirst(svc.Exports) {
 		keep[export.Cluster] = keep[export.Cluster] || export.Checkpoint
 		if export.Hidden || !b.far(export) {
 			continue
 		}
 		for port := range b.exposed(export) {
-			out.Ports[port] = true
+			out.owe(port, export.Cluster)
 		}
 		if svc.Headless {
 			for _, e := range farPods(svc, export.Cluster) {
@@ -50,10 +49,28 @@ func wantNumbers(s *federation.Snapshot, local federation.ClusterName, key objec
 	return out, true
 }
 
+func oldestFirst(exports []federation.Export) []*federation.Export {
+	var out []*federation.Export
+	for i := range exports {
+		out = append(out, &exports[i])
+	}
+	slices.SortStableFunc(out, func(a, b *federation.Export) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Cluster, b.Cluster))
+	})
+	return out
+}
+
+// owe adds a port, which counts for the first who exports it.
+func (w *wanted) owe(port uint16, cluster federation.ClusterName) {
+	if _, known := w.Ports[port]; !known {
+		w.Ports[port] = cluster
+	}
+}
+
 // keepNumbers adds what a slice has that stays as it is.
 func keepNumbers(out *wanted, s *discoveryv1.EndpointSlice) {
 	for port := range parseEntryPorts(s.Annotations[api.AnnotationEntryPorts]) {
-		out.Ports[port] = true
+		out.owe(port, sourceOf(s))
 	}
 	for pod := range syntheticOf(s) {
 		out.Pods[pod] = true

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -216,5 +217,18 @@ func TestStranger(t *testing.T) {
 	}
 	if plan := planImport(snapshot([]*federation.Cluster{east}), "east", reviewsKey, importState{NamespaceActive: true}, given{}); plan.Stranger {
 		t.Error("there is no import")
+	}
+}
+
+// A port that several clusters export counts for the oldest exporter's share.
+func TestPortIsOldestExporters(t *testing.T) {
+	since := func(hour int) func(*federation.Export) {
+		return func(e *federation.Export) { e.Since = noon.Add(time.Duration(hour) * time.Hour) }
+	}
+	svc := reviews([]federation.Export{export("north", since(1)), export("west", since(0))})
+	s := snapshot([]*federation.Cluster{cluster("east", "net1"), cluster("north", "net3"), cluster("west", "net2")}, svc)
+	want, known := wantNumbers(s, "east", reviewsKey, importState{NamespaceActive: true})
+	if !known || len(want.Ports) != 1 || want.Ports[9080] != "west" {
+		t.Errorf("numbers %v, %v", want, known)
 	}
 }

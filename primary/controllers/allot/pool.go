@@ -21,12 +21,16 @@ var ErrExhausted = errors.New("no number is left")
 type Pool struct {
 	first, last int
 	rest        time.Duration
+	share       int // most numbers of one owner, held and resting; 0: no bound
 	held        map[string]int
 	holder      map[int]string
 	resting     map[int]Rested
-	former      map[string]int // key to the number that rests for it
-	inside      int            // how many of resting are of the range: it may have been another
-	fullUntil   time.Time      // while all numbers are held or rest: when the first of them may wake
+	owner       map[string]string    // of the keys that hold a number
+	has         map[string]int       // how many numbers of the range each owner holds, or has rest
+	former      map[string]int       // key to the number that rests for it
+	inside      int                  // how many of resting are of the range: it may have been another
+	spentUntil  map[string]time.Time // of owners that have their share: until when nobody looks whether one has rested
+	fullUntil   time.Time            // while all numbers are held or rest: when the first of them may wake
 }
 
 // Rested is a number that was given up and is not to be given to another key
@@ -34,6 +38,7 @@ type Pool struct {
 type Rested struct {
 	Number int
 	Key    string // who had it; "" where that was forgotten
+	Owner  string // whose share it is of; "" where that was forgotten
 	Since  time.Time
 }
 
@@ -41,24 +46,40 @@ type Rested struct {
 // none where last < first.
 func New(first, last int, rest time.Duration) *Pool {
 	return &Pool{
-		first: first, last: last, rest: rest,
+		first: first, last: last, rest: rest, owner: map[string]string{}, has: map[string]int{}, spentUntil: map[string]time.Time{},
 		held: map[string]int{}, holder: map[int]string{}, resting: map[int]Rested{}, former: map[string]int{},
 	}
 }
 
-// Hold notes that key has number already, and reports whether it may keep it:
+// Halve has no owner get more than half of the numbers, those that rest included,
+// so that nobody uses up the range alone. It comes before all else.
+func (p *Pool) Halve() { p.share = (p.last - p.first + 2) / 2 }
+
+// Hold notes that key of owner has number already, and reports whether it may keep it:
 // not where the number is outside the range or another key's, or where key has
 // another number.
-func (p *Pool) Hold(key string, number int) bool {
+func (p *Pool) Hold(key, owner string, number int) bool {
 	if have, ok := p.held[key]; ok {
 		return have == number
 	}
 	if _, taken := p.holder[number]; taken || !p.contains(number) {
 		return false
 	}
-	p.wake(number)
-	p.held[key], p.holder[number] = number, key
+	p.take(key, owner, number)
 	return true
+}
+
+func (p *Pool) take(key, owner string, number int) {
+	p.wake(number)
+	p.held[key], p.holder[number], p.owner[key] = number, key, owner
+	p.count(owner, 1)
+}
+
+// count notes that owner has sign more numbers.
+func (p *Pool) count(owner string, sign int) {
+	if p.has[owner] += sign; p.has[owner] == 0 {
+		delete(p.has, owner)
+	}
 }
 
 // Rest notes that a number rests already. One that is held does not.
@@ -78,6 +99,7 @@ func (p *Pool) lay(r Rested) {
 	p.resting[r.Number] = r
 	if p.contains(r.Number) {
 		p.inside++
+		p.count(r.Owner, 1)
 	}
 	if r.Key != "" {
 		p.former[r.Key] = r.Number
@@ -89,26 +111,45 @@ func (p *Pool) lay(r Rested) {
 
 func (p *Pool) contains(number int) bool { return p.first <= number && number <= p.last }
 
-// Take returns the number of key: the one that it has, else the one that rests
-// for it, else the next free one from where its hash says. The error, which
-// wraps ErrExhausted, says that there is none.
-func (p *Pool) Take(key string, now time.Time) (int, error) {
+// Take returns the number of key, which owner has from now on: the one that it
+// has, else the one that rests for it, else the next free one from where its hash
+// says. The error, which wraps ErrExhausted, says that there is none, or none for
+// owner; one whose name is empty has no share that is bounded.
+func (p *Pool) Take(key, owner string, now time.Time) (int, error) {
 	if number, ok := p.held[key]; ok {
+		p.count(p.owner[key], -1)
+		p.count(owner, 1)
+		p.owner[key] = owner
 		return number, nil
+	}
+	if number, ok := p.former[key]; ok && p.contains(number) {
+		p.take(key, owner, number)
+		return number, nil
+	}
+	if p.spent(owner, now) {
+		return 0, fmt.Errorf("%w in %d-%d for %s: its share is %d, and it has %d, with those that rest for up to %v after they were given up", ErrExhausted, p.first, p.last, owner, p.share, p.has[owner], p.rest)
 	}
 	number, ok := p.find(key, now)
 	if !ok {
-		return 0, fmt.Errorf("%w in %d-%d: %d are in use and %d rest for up to %v after they were given up", ErrExhausted, p.first, p.last, len(p.held), len(p.resting), p.rest)
+		return 0, fmt.Errorf("%w in %d-%d: %d are in use and %d rest for up to %v after they were given up", ErrExhausted, p.first, p.last, len(p.held), p.inside, p.rest)
 	}
-	p.wake(number)
-	p.held[key], p.holder[number] = number, key
+	p.take(key, owner, number)
 	return number, nil
 }
 
-func (p *Pool) find(key string, now time.Time) (int, bool) {
-	if number, ok := p.former[key]; ok && p.contains(number) {
-		return number, true
+// spent reports whether owner has its share.
+func (p *Pool) spent(owner string, now time.Time) bool {
+	if p.share == 0 || owner == "" || p.has[owner] < p.share {
+		return false
 	}
+	if !now.Before(p.spentUntil[owner]) {
+		p.Wake(now)
+		p.spentUntil[owner] = now.Add(min(p.rest, time.Second))
+	}
+	return p.has[owner] >= p.share
+}
+
+func (p *Pool) find(key string, now time.Time) (int, bool) {
 	size := p.last - p.first + 1
 	if size <= 0 || len(p.held) >= size || p.full(size, now) {
 		return 0, false
@@ -164,7 +205,9 @@ func (p *Pool) Give(key string, now time.Time) bool {
 	}
 	delete(p.held, key)
 	delete(p.holder, number)
-	p.lay(Rested{number, key, now})
+	p.count(p.owner[key], -1)
+	p.lay(Rested{number, key, p.owner[key], now})
+	delete(p.owner, key)
 	return true
 }
 
@@ -174,6 +217,7 @@ func (p *Pool) wake(number int) {
 		delete(p.resting, number)
 		if p.contains(number) {
 			p.inside--
+			p.count(r.Owner, -1)
 		}
 		if p.former[r.Key] == number {
 			delete(p.former, r.Key)

@@ -15,7 +15,7 @@ var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func take(t *testing.T, p *Pool, key string, now time.Time) int {
 	t.Helper()
-	n, err := p.Take(key, now)
+	n, err := p.Take(key, "", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,27 +60,27 @@ func TestRest(t *testing.T) {
 	if b == a {
 		t.Errorf("b gets %d, which rests", b)
 	}
-	_, err := p.Take("c", noon.Add(time.Minute))
+	_, err := p.Take("c", "", noon.Add(time.Minute))
 	if !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), "1-2") {
 		t.Errorf("exhausted: %v", err)
 	}
 	if c := take(t, p, "c", noon.Add(time.Hour)); c != a {
 		t.Errorf("c gets %d, not the one that has rested", c)
 	}
-	if back, err := p.Take("a", noon.Add(time.Hour)); err == nil {
+	if back, err := p.Take("a", "", noon.Add(time.Hour)); err == nil {
 		t.Errorf("a gets %d back, which is c's", back)
 	}
 }
 
 func TestSeed(t *testing.T) {
 	p := New(10, 19, time.Hour)
-	if !p.Hold("a", 10) || !p.Hold("a", 10) || p.Hold("a", 11) || p.Hold("b", 10) || p.Hold("c", 20) || p.Hold("c", 9) {
+	if !p.Hold("a", "", 10) || !p.Hold("a", "", 10) || p.Hold("a", "", 11) || p.Hold("b", "", 10) || p.Hold("c", "", 20) || p.Hold("c", "", 9) {
 		t.Error("what may be kept")
 	}
-	p.Rest(Rested{11, "d", noon}, noon)
-	p.Rest(Rested{10, "e", noon}, noon)                     // held
-	p.Rest(Rested{12, "f", noon.Add(-time.Hour)}, noon)     // has rested
-	p.Rest(Rested{13, "g", noon.Add(24 * time.Hour)}, noon) // a clock that was ahead
+	p.Rest(Rested{11, "d", "", noon}, noon)
+	p.Rest(Rested{10, "e", "", noon}, noon)                     // held
+	p.Rest(Rested{12, "f", "", noon.Add(-time.Hour)}, noon)     // has rested
+	p.Rest(Rested{13, "g", "", noon.Add(24 * time.Hour)}, noon) // a clock that was ahead
 	var resting []int
 	for _, r := range p.Resting() {
 		resting = append(resting, r.Number)
@@ -88,7 +88,7 @@ func TestSeed(t *testing.T) {
 	if !slices.Equal(resting, []int{11, 13}) {
 		t.Errorf("resting %v", resting)
 	}
-	if p.Hold("x", 11); len(p.Resting()) != 1 {
+	if p.Hold("x", "", 11); len(p.Resting()) != 1 {
 		t.Error("what is held does not rest")
 	}
 	if !p.Wake(noon.Add(time.Hour)) || len(p.Resting()) != 0 || p.Wake(noon.Add(time.Hour)) {
@@ -98,7 +98,7 @@ func TestSeed(t *testing.T) {
 		t.Errorf("a has %d", d)
 	}
 	empty := New(1, 0, time.Hour)
-	if _, err := empty.Take("a", noon); !errors.Is(err, ErrExhausted) || empty.Hold("a", 0) {
+	if _, err := empty.Take("a", "", noon); !errors.Is(err, ErrExhausted) || empty.Hold("a", "", 0) {
 		t.Error("an empty range gives numbers")
 	}
 }
@@ -113,7 +113,7 @@ func TestFullOfResting(t *testing.T) {
 	}
 	at, began := noon.Add(2*time.Minute), time.Now()
 	for i := range 5000 {
-		if n, err := p.Take(fmt.Sprintf("key-%d", i), at); err == nil {
+		if n, err := p.Take(fmt.Sprintf("key-%d", i), "", at); err == nil {
 			t.Fatalf("%d is given, which rests", n)
 		}
 	}
@@ -122,7 +122,7 @@ func TestFullOfResting(t *testing.T) {
 	}
 	at = noon.Add(10*time.Minute + 4500*time.Microsecond)
 	for i := range 6 {
-		n, err := p.Take(fmt.Sprintf("key-%d", i), at)
+		n, err := p.Take(fmt.Sprintf("key-%d", i), "", at)
 		if (err == nil) != (i < 5) || n > 5 {
 			t.Errorf("key %d gets %d, %v; five have rested", i, n, err)
 		}
@@ -144,6 +144,42 @@ func TestRestOutside(t *testing.T) {
 	}
 }
 
+// Nobody gets more than half of the numbers, with those that rest, however often
+// he comes and goes; what he has had comes back, and others find the rest.
+func TestShare(t *testing.T) {
+	p := New(1, 10, time.Hour)
+	p.Halve()
+	get := func(key, owner string, now time.Time) bool {
+		_, err := p.Take(key, owner, now)
+		if err != nil && !strings.Contains(err.Error(), "for west: its share is 5") {
+			t.Error(err)
+		}
+		return err == nil
+	}
+	for i := range 5 {
+		if !get(fmt.Sprintf("w%d", i), "west", noon) {
+			t.Fatalf("number %d of five is refused", i)
+		}
+	}
+	if get("w5", "west", noon) {
+		t.Error("a sixth is given")
+	}
+	p.Give("w0", noon)
+	if get("w5", "west", noon.Add(time.Minute)) {
+		t.Error("what rests is of nobody's share")
+	}
+	if !get("w0", "west", noon.Add(time.Minute)) || !get("n0", "north", noon) {
+		t.Error("a number that comes back, or another's, is refused")
+	}
+	p.Give("w0", noon.Add(time.Minute))
+	if !get("w5", "west", noon.Add(61*time.Minute)) {
+		t.Error("what has rested is of a share")
+	}
+	if !get("w5", "north", noon.Add(61*time.Minute)) || !get("w6", "west", noon.Add(61*time.Minute)) {
+		t.Error("a number that has gone to another owner is of the old one's share")
+	}
+}
+
 // FuzzPool takes and gives in any sequence: no number is held twice, none that
 // rests for one key is another's, whoever returns gets his own back, and none is
 // refused while one is free.
@@ -162,7 +198,7 @@ func FuzzPool(f *testing.F) {
 					t.Fatalf("%s gives up what it does not hold", key)
 				} else if ok {
 					delete(held, key)
-					gone[number] = Rested{number, key, now}
+					gone[number] = Rested{number, key, "", now}
 				}
 			} else {
 				check(t, p, key, held, gone, now, rest, size)
@@ -172,7 +208,7 @@ func FuzzPool(f *testing.F) {
 }
 
 func check(t *testing.T, p *Pool, key string, held map[string]int, gone map[int]Rested, now time.Time, rest time.Duration, size int) {
-	number, err := p.Take(key, now)
+	number, err := p.Take(key, "", now)
 	if err != nil {
 		busy := len(held)
 		for _, r := range gone {
