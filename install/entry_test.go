@@ -35,8 +35,11 @@ func TestEntryGateway(t *testing.T) {
 	if got := strings.Join(pod.InitContainers[0].Args, " "); got != "intercept --entry-ports=31000-31999" {
 		t.Errorf("the redirect is told %s", got)
 	}
-	if got := strings.Join(pod.Containers[0].Args, " "); got != "gateway --kind=entry --drain-timeout=40s" {
+	if got := strings.Join(pod.Containers[0].Args, " "); got != "gateway --kind=entry --drain-delay=30s --drain-timeout=40s" {
 		t.Errorf("the proxy is told %s", got)
+	}
+	if r := entry.Spec.Strategy.RollingUpdate; r == nil || r.MaxUnavailable.IntValue() != 0 || r.MaxSurge.IntValue() != 1 || *pod.TerminationGracePeriodSeconds != 80 {
+		t.Errorf("the rollout is %+v, the pod has %d s to end", entry.Spec.Strategy, *pod.TerminationGracePeriodSeconds)
 	}
 	told := control.Spec.Template.Spec.Containers[0].Args
 	for _, want := range []string{"--entry-ports=31000-31999", "--entry-from=10.1.0.0/16", "--entry-from=fd00::/64", "--synthetic-range=10.99.0.0/24", "--lease=1m30s"} {

@@ -95,6 +95,7 @@ func newProxyCommand(env func(string) string, errs io.Writer, r role, use, short
 			if err := cfg.check(); err != nil {
 				return err
 			}
+			cfg.fill(cmd.Flags())
 			return serve(cmd.Context(), cfg, log, level)
 		},
 	}

@@ -96,13 +96,32 @@ func (c *settings) flags(f *pflag.FlagSet, env func(string) string) {
 	text(f, env, &c.dataDir, "data", "ISTHMUS_DATA", "/var/run/isthmus/data", "folder in which identity and last good configuration are kept")
 	text(f, env, &c.logLevel, "log-level", "ISTHMUS_LOG_LEVEL", "info", "debug, info, warn or error")
 	text(f, env, &c.bind, "bind", "ISTHMUS_BIND", "", "address of the health and metrics ports; all when empty")
-	delay, timeout := time.Duration(0), 25*time.Second
+	delay, timeout := "default 0s", 25*time.Second
 	if c.role == roleGateway {
 		text(f, env, &c.kind, "kind", "ISTHMUS_GATEWAY", api.GatewayEastWest, "east-west: passes the mesh's mTLS on; entry: takes connections of pods without a sidecar")
-		delay, timeout = 3*time.Second, 40*time.Second // callers renew their connections within 30 s
+		delay, timeout = "default 3s, 30s of an entry gateway", 40*time.Second // callers renew their connections within 30 s
 	}
-	f.DurationVar(&c.drainDelay, "drain-delay", delay, "how long to go on accepting after SIGTERM while being not ready, so that balancers notice")
+	f.DurationVar(&c.drainDelay, "drain-delay", 0, "how long to go on accepting after SIGTERM while being not ready, so that balancers notice ("+delay+")")
 	f.DurationVar(&c.drainTimeout, "drain-timeout", timeout, "how long to wait for open connections after that")
+}
+
+// fill sets defaults that depend on other flags, which f has parsed.
+func (c *settings) fill(f *pflag.FlagSet) {
+	if !f.Changed("drain-delay") {
+		c.drainDelay = c.defaultDrainDelay()
+	}
+}
+
+// defaultDrainDelay is how long it takes until callers go elsewhere. Those of
+// the entry gateway follow EndpointSlices, of which each import has some.
+func (c *settings) defaultDrainDelay() time.Duration {
+	switch {
+	case c.role != roleGateway:
+		return 0
+	case c.kind == api.GatewayEntry:
+		return 30 * time.Second
+	}
+	return 3 * time.Second
 }
 
 const (
