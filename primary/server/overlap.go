@@ -22,6 +22,7 @@ type overlap struct {
 	latest    func() *federation.Snapshot // may return nil
 	log       *slog.Logger
 
+	seen  *federation.Snapshot   // Run's own: the one compared last
 	found atomic.Pointer[string] // nil or "": none
 }
 
@@ -30,15 +31,23 @@ func (o *overlap) Run(ctx context.Context) error {
 	tick := time.NewTicker(overlapInterval)
 	defer tick.Stop()
 	for {
-		if s := o.latest(); s != nil {
-			o.note(syntheticOverlap(s, o.cluster, o.synthetic))
-		}
+		o.look()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// look compares what was not compared yet: a snapshot does not change.
+func (o *overlap) look() {
+	s := o.latest()
+	if s == nil || s == o.seen {
+		return
+	}
+	o.seen = s
+	o.note(syntheticOverlap(s, o.cluster, o.synthetic))
 }
 
 func (o *overlap) note(message string) {

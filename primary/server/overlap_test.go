@@ -64,3 +64,29 @@ func TestOverlapIsTold(t *testing.T) {
 		t.Errorf("after its end: %+v, %s", o.problem(), log.String())
 	}
 }
+
+// What was compared once is not walked again; what is new is.
+func TestOverlapLooksOnce(t *testing.T) {
+	r := netip.MustParsePrefix("240.241.0.0/16")
+	world := func(inside string) *federation.Snapshot {
+		return federation.NewSnapshot(federation.Parts{Clusters: map[federation.ClusterName]*federation.Cluster{
+			"east": {Name: "east", Inside: []netip.Prefix{netip.MustParsePrefix(inside)}},
+		}})
+	}
+	s := world("240.241.3.0/24")
+	o := &overlap{cluster: "east", synthetic: r, latest: func() *federation.Snapshot { return s }, log: slog.New(slog.DiscardHandler)}
+	o.look()
+	if o.Message() == "" {
+		t.Fatal("not found")
+	}
+	o.synthetic = netip.MustParsePrefix("240.250.0.0/16") // as it never does: to see whether it looks
+	if o.look(); o.Message() == "" {
+		t.Error("the same snapshot was walked again")
+	}
+	if s = world("240.241.3.0/24"); o.Message() == "" {
+		t.Error("forgotten")
+	}
+	if o.look(); o.Message() != "" {
+		t.Errorf("another snapshot was not walked: %s", o.Message())
+	}
+}
