@@ -49,18 +49,27 @@ type numbers struct {
 	ledger    ledger
 
 	mu        sync.Mutex
-	entry     *lot              // import's port to entry port
-	synthetic *lot              // cluster/pod to offset in addresses
-	changed   int               // counts what the ledger has to know
-	saved     int               // of changed, what it knows
-	waiting   map[objectKey]int // imports that gave up something: which of changed they wait for
+	entry     *lot                // import's port to entry port
+	synthetic *lot                // cluster/pod to offset in addresses
+	changed   marks               // counts what the ledger has to know
+	saved     marks               // of changed, what it knows
+	waiting   map[objectKey]marks // imports that gave up something: which of changed they wait for
 
 	dirty chan struct{} // of one: there is something to save
 }
 
+// marks are counters of what was given up: of each kind its own, so that a ledger
+// in which one of them finds no room holds up nobody who gave up the other.
+type marks struct{ entry, synthetic int }
+
+// reached reports whether m is as far as want.
+func (m marks) reached(want marks) bool {
+	return m.entry >= want.entry && m.synthetic >= want.synthetic
+}
+
 // newNumbers returns numbers of which none is given.
 func newNumbers(ports PortRange, addresses range4, l ledger) *numbers {
-	n := &numbers{ports: ports, addresses: addresses, ledger: l, waiting: map[objectKey]int{}, dirty: make(chan struct{}, 1)}
+	n := &numbers{ports: ports, addresses: addresses, ledger: l, waiting: map[objectKey]marks{}, dirty: make(chan struct{}, 1)}
 	n.entry = newLot(int(ports.First), int(ports.Last), entryRest)
 	if ports.First == 0 {
 		n.entry = newLot(1, 0, entryRest)
@@ -83,11 +92,14 @@ func (n *numbers) settle(key objectKey, want wanted, now time.Time) (given, bool
 	for p := range want.Pods {
 		pods[string(p.Cluster)+"/"+p.Pod] = p
 	}
-	gave := n.entry.giveBack(key, func(suffix string) bool { _, ok := ports[suffix]; return ok }, now)
-	gave = n.synthetic.giveBack(key, func(suffix string) bool { _, ok := pods[suffix]; return ok }, now) || gave
-	if gave {
-		n.changed++
-		n.waiting[key] = n.changed
+	waits := n.waiting[key]
+	if n.entry.giveBack(key, func(suffix string) bool { _, ok := ports[suffix]; return ok }, now) {
+		n.changed.entry++
+		waits.entry = n.changed.entry
+	}
+	if n.synthetic.giveBack(key, func(suffix string) bool { _, ok := pods[suffix]; return ok }, now) {
+		n.changed.synthetic++
+		waits.synthetic = n.changed.synthetic
 	}
 	missing, short := 0, error(nil)
 	var first string
@@ -120,10 +132,11 @@ func (n *numbers) settle(key objectKey, want wanted, now time.Time) (given, bool
 		out.Short = append(out.Short, federation.Problem{Reason: reasonSyntheticUsedUp, Message: fmt.Sprintf(
 			"%d pods of other networks have no address here: of the offsets in %s %v; a larger range is given by syntheticRange", missing, n.addresses.prefix, short)})
 	}
-	if n.waiting[key] <= n.saved {
+	if n.saved.reached(waits) {
 		delete(n.waiting, key)
 		return out, true
 	}
+	n.waiting[key] = waits
 	n.wake()
 	return out, false
 }

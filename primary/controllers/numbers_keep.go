@@ -2,11 +2,13 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
 
-// save brings the ledger up to date and returns the imports that waited for it.
+// save brings the ledger up to date and returns the imports that waited for it, also
+// with an error, which says of what it could not be brought.
 // Calls must not overlap.
 func (n *numbers) save(ctx context.Context, now time.Time) ([]objectKey, error) {
 	n.mu.Lock()
@@ -19,21 +21,31 @@ func (n *numbers) save(ctx context.Context, now time.Time) ([]objectKey, error) 
 	n.synthetic.pool.Wake(now)
 	r := retired{Entry: n.entry.pool.Resting(), Synthetic: n.synthetic.pool.Resting()}
 	n.mu.Unlock()
-	others, err := n.ledger.write(ctx, r)
+	others, tooLong, err := n.ledger.write(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("note entry ports and addresses that were given up: %w", err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.saved = at
+	before := n.saved
+	if tooLong.Entry == nil {
+		n.saved.entry = at.entry
+	} else {
+		err = fmt.Errorf("note entry ports that were given up: %w", tooLong.Entry)
+	}
+	if tooLong.Synthetic == nil {
+		n.saved.synthetic = at.synthetic
+	} else {
+		err = errors.Join(err, fmt.Errorf("note addresses that were given up: %w", tooLong.Synthetic))
+	}
 	n.rest(others, now)
 	var out []objectKey
 	for key, want := range n.waiting {
-		if want <= at {
+		if n.saved.reached(want) && !before.reached(want) {
 			out = append(out, key)
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 // rest has rest what the ledger says, unless it is held. The caller holds mu.
@@ -91,9 +103,12 @@ func (n *numbers) run(ctx context.Context, again func(objectKey), report func(er
 func (n *numbers) clean(now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	woke := n.entry.pool.Wake(now)
-	if n.synthetic.pool.Wake(now) || woke {
-		n.changed++
+	if n.entry.pool.Wake(now) {
+		n.changed.entry++
+		n.wake()
+	}
+	if n.synthetic.pool.Wake(now) {
+		n.changed.synthetic++
 		n.wake()
 	}
 }

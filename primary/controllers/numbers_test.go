@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,16 +26,17 @@ func fixed() metav1.Time { return metav1.NewTime(noon) }
 // book is a ledger in memory.
 type book struct {
 	retired
-	err    error
-	writes int
+	err     error
+	tooLong unnoted
+	writes  int
 }
 
-func (b *book) write(_ context.Context, r retired) (retired, error) {
+func (b *book) write(_ context.Context, r retired) (retired, unnoted, error) {
 	if b.err != nil {
-		return retired{}, b.err
+		return retired{}, unnoted{}, b.err
 	}
 	b.retired, b.writes = r, b.writes+1
-	return retired{}, nil
+	return retired{}, b.tooLong, nil
 }
 
 func ports(numbers ...uint16) wanted {
@@ -247,23 +249,101 @@ func TestRetiredBounds(t *testing.T) {
 		t.Errorf("%d come back: %+v", len(back), back[7])
 	}
 	words := range4{netip.MustParsePrefix("240.240.0.0/12")}.words()
-	for i := range 60000 {
-		all = append(all, allot.Rested{Number: 100000 + i, Since: noon})
+	for i := range 200000 {
+		all = append(all, allot.Rested{Number: 100000 + 3*i*(i%2+1), Since: noon.Add(time.Duration(i) * time.Minute)})
 	}
 	if _, err := formatRested(all, words); err == nil {
 		t.Error("more than an object holds")
 	}
 }
 
+// checkTogether expects each number of all, of those that are there twice one, to
+// come back from lines that hold many.
+func checkTogether(t *testing.T, all []allot.Rested, w words) {
+	t.Helper()
+	type fact struct {
+		number int
+		since  int64
+		owner  string
+	}
+	facts := func(all []allot.Rested) map[fact]bool {
+		out := map[fact]bool{}
+		for _, r := range all {
+			out[fact{r.Number, r.Since.Unix(), r.Owner}] = true
+		}
+		return out
+	}
+	if want, got := facts(all), facts(parseRested(linesTogether(all, w, time.Second), w)); !maps.Equal(want, got) {
+		t.Errorf("%v became %v", want, got)
+	}
+}
+
+// All addresses of a /16 may rest, given up by two clusters at any time, and none
+// is given early.
+func TestWholeRangeRests(t *testing.T) {
+	r := range4{netip.MustParsePrefix("240.241.0.0/16")}
+	dice := rand.New(rand.NewPCG(3, 4))
+	var all []allot.Rested
+	for n := 1; n <= r.last(); n++ {
+		since := noon.Add(-time.Duration(dice.IntN(600)) * time.Second)
+		all = append(all, allot.Rested{Number: n, Key: "shop/db/west/db-" + fmt.Sprint(n), Owner: []string{"west", strings.Repeat("n", 63)}[dice.IntN(2)], Since: since})
+	}
+	text, err := formatRested(all, r.words())
+	if err != nil || len(text) > maxRetiredBytes {
+		t.Fatalf("%d bytes, %v", len(text), err)
+	}
+	back := parseRested(text, r.words())
+	slices.SortFunc(back, func(a, b allot.Rested) int { return a.Number - b.Number })
+	for i, b := range back {
+		if late := b.Since.Sub(all[i].Since); b.Number != all[i].Number || b.Owner != all[i].Owner || late < 0 || late >= time.Minute {
+			t.Fatalf("%+v became %+v", all[i], b)
+		}
+	}
+	if len(back) != len(all) {
+		t.Errorf("%d of %d come back", len(back), len(all))
+	}
+}
+
+// A ledger that has no room for addresses holds up those alone who give some up.
+func TestOneListTooLong(t *testing.T) {
+	b := &book{tooLong: unnoted{Synthetic: errors.New("65534 rest")}}
+	n := newNumbers(PortRange{20000, 20099}, range4{netip.MustParsePrefix("240.241.0.0/16")}, b)
+	x, y := objectKey{Namespace: "a", Name: "x"}, objectKey{Namespace: "a", Name: "y"}
+	n.settle(x, ports(80), noon)
+	n.settle(y, wanted{Pods: map[podOf]bool{{"west", "db-0"}: true}}, noon)
+	for _, key := range []objectKey{x, y} {
+		if _, noted := n.settle(key, wanted{}, noon); noted {
+			t.Errorf("%v goes on before it is noted", key)
+		}
+	}
+	if keys, err := n.save(t.Context(), noon); err == nil || !strings.Contains(err.Error(), "65534 rest") || !slices.Equal(keys, []objectKey{x}) {
+		t.Fatalf("%v go on, %v", keys, err)
+	}
+	if _, noted := n.settle(x, wanted{}, noon); !noted {
+		t.Error("who gave up a port waits for others' addresses")
+	}
+	if _, noted := n.settle(y, wanted{}, noon); noted {
+		t.Error("an address is given up without a note")
+	}
+	b.tooLong = unnoted{}
+	if keys, err := n.save(t.Context(), noon); err != nil || !slices.Equal(keys, []objectKey{y}) {
+		t.Errorf("%v go on, %v", keys, err)
+	}
+}
+
 // FuzzParseRested reads anything, and what it has read comes back as it was.
 func FuzzParseRested(f *testing.F) {
 	f.Add("20001 1700000000 shop/reviews/80\n20002 1700000000\n")
+	f.Add("@1700000000 west 20001,1,5x3\n@1700000000 - 20,1x99999999\n20003 1700000000 - west")
 	f.Add("240.241.0.1 1700000000 shop/db/west/db-0\nx\n1 2 3 4")
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, w := range []words{portWords(), range4{netip.MustParsePrefix("240.241.0.0/16")}.words()} {
 			read := parseRested(text, w)
-			again := parseRested(linesOf(read, w, true), w)
-			if !slices.EqualFunc(read, again, func(a, b allot.Rested) bool { return a.Number == b.Number && a.Key == b.Key && a.Since.Equal(b.Since) }) {
+			again := parseRested(linesOf(read, w), w)
+			checkTogether(t, read, w)
+			if !slices.EqualFunc(read, again, func(a, b allot.Rested) bool {
+				return a.Number == b.Number && a.Key == b.Key && a.Owner == b.Owner && a.Since.Equal(b.Since)
+			}) {
 				t.Errorf("%+v became %+v", read, again)
 			}
 		}

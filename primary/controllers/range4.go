@@ -48,5 +48,6 @@ func (r range4) words() words {
 			}
 			return r.offset(a)
 		},
+		r.last(),
 	}
 }

@@ -2,11 +2,9 @@ package controllers
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,9 +15,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
 )
 
-// Keys of the ConfigMap api.EntryRetiredName: a line "WHAT SECONDS KEY" for each,
-// where WHAT is a port or an address, SECONDS the Unix time since when it rests,
-// and KEY, which may be missing, who gets it back at once.
+// Keys of the ConfigMap api.EntryRetiredName: a line "WHAT SECONDS KEY OWNER" for
+// each, where WHAT is a port or an address, SECONDS the Unix time since when it
+// rests, KEY who gets it back at once, and OWNER the cluster whose share it is of;
+// OWNER, or both, may be missing, and "-" is an empty one. Where that is too much,
+// see linesTogether.
 const (
 	retiredEntryKey     = "entry-ports"
 	retiredSyntheticKey = "synthetic-addresses"
@@ -27,15 +27,20 @@ const (
 
 // maxRetiredBytes bounds each of the two lists, so that the object stays within
 // the API server's mebibyte. Over it, they are kept without their keys.
-const maxRetiredBytes = 400 << 10
+const maxRetiredBytes = 480 << 10
 
 // retired is what rests: ports, and offsets of addresses.
 type retired struct{ Entry, Synthetic []allot.Rested }
 
+// unnoted says why one of the lists, or both, could not be noted, while the other
+// was: nil where it was.
+type unnoted struct{ Entry, Synthetic error }
+
 // ledger keeps what rests beyond one term.
 type ledger interface {
-	// write notes r, and returns what somebody else has noted there since.
-	write(ctx context.Context, r retired) (others retired, err error)
+	// write notes r, and returns what somebody else has noted there since. A list
+	// that is too long stays as it was there, and does not keep the other from it.
+	write(ctx context.Context, r retired) (others retired, tooLong unnoted, err error)
 }
 
 // configMapLedger is the ledger in the local cluster. It is its only writer: what
@@ -59,31 +64,34 @@ func (l *configMapLedger) read(ctx context.Context) (retired, error) {
 	return retired{parseRested(have.Data[retiredEntryKey], portWords()), parseRested(have.Data[retiredSyntheticKey], l.range4.words())}, nil
 }
 
-func (l *configMapLedger) write(ctx context.Context, r retired) (retired, error) {
+func (l *configMapLedger) write(ctx context.Context, r retired) (retired, unnoted, error) {
 	var found retired
 	for try := 0; ; try++ {
-		err := l.put(ctx, r)
+		tooLong, err := l.put(ctx, r)
 		if try == 5 || !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) {
-			return found, err
+			return found, tooLong, err
 		}
 		if found, err = l.read(ctx); err != nil {
-			return retired{}, err
+			return retired{}, unnoted{}, err
 		}
 		r.Entry, r.Synthetic = joinRested(r.Entry, found.Entry), joinRested(r.Synthetic, found.Synthetic)
 	}
 }
 
-func (l *configMapLedger) put(ctx context.Context, r retired) error {
+func (l *configMapLedger) put(ctx context.Context, r retired) (tooLong unnoted, err error) {
 	out := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: api.EntryRetiredName, Labels: map[string]string{api.LabelManagedBy: api.ManagedBy}}}
-	entry, err := formatRested(r.Entry, portWords())
-	if err != nil {
-		return fmt.Errorf("entry ports: %w", err)
+	out.Data = map[string]string{}
+	if l.have != nil {
+		maps.Copy(out.Data, l.have.Data)
 	}
-	synthetic, err := formatRested(r.Synthetic, l.range4.words())
-	if err != nil {
-		return fmt.Errorf("synthetic addresses: %w", err)
+	note := func(key string, all []allot.Rested, w words) error {
+		text, err := formatRested(all, w)
+		if err == nil {
+			out.Data[key] = text
+		}
+		return err
 	}
-	out.Data = map[string]string{retiredEntryKey: entry, retiredSyntheticKey: synthetic}
+	tooLong.Entry, tooLong.Synthetic = note(retiredEntryKey, r.Entry, portWords()), note(retiredSyntheticKey, r.Synthetic, l.range4.words())
 	if l.have == nil {
 		err = l.local.Create(ctx, out)
 	} else {
@@ -93,7 +101,7 @@ func (l *configMapLedger) put(ctx context.Context, r retired) error {
 	if err == nil {
 		l.have = out
 	}
-	return err
+	return tooLong, err
 }
 
 // joinRested adds to ours what only theirs has.
@@ -115,58 +123,12 @@ func joinRested(ours, theirs []allot.Rested) []allot.Rested {
 type words struct {
 	text  func(int) string
 	parse func(string) (int, bool)
+	last  int // the greatest number
 }
 
 func portWords() words {
 	return words{strconv.Itoa, func(text string) (int, bool) {
 		n, err := strconv.ParseUint(text, 10, 16)
 		return int(n), err == nil && n > 0
-	}}
-}
-
-// formatRested writes what parseRested reads. The error says that there is too
-// much: whoever gives something up then waits for the rest of others to end.
-func formatRested(all []allot.Rested, w words) (string, error) {
-	text := linesOf(all, w, true)
-	if len(text) <= maxRetiredBytes {
-		return text, nil
-	}
-	if text = linesOf(all, w, false); len(text) > maxRetiredBytes {
-		return "", fmt.Errorf("%d rest, which is more than can be noted", len(all))
-	}
-	return text, nil
-}
-
-func linesOf(all []allot.Rested, w words, keys bool) string {
-	var b strings.Builder
-	for _, r := range all {
-		fmt.Fprintf(&b, "%s %d", w.text(r.Number), r.Since.Unix())
-		if r.Key != "" && keys {
-			b.WriteString(" " + r.Key)
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
-}
-
-// parseRested reads as much as is in order: one bad line costs no other.
-func parseRested(text string, w words) []allot.Rested {
-	var out []allot.Rested
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) != 2 && len(fields) != 3 {
-			continue
-		}
-		number, ok := w.parse(fields[0])
-		since, err := strconv.ParseUint(fields[1], 10, 40)
-		if !ok || err != nil {
-			continue
-		}
-		r := allot.Rested{Number: number, Since: time.Unix(int64(since), 0)}
-		if len(fields) == 3 {
-			r.Key = fields[2]
-		}
-		out = append(out, r)
-	}
-	return out
+	}, 65535}
 }

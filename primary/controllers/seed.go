@@ -40,8 +40,12 @@ func (r *Imports) seed(ctx context.Context) (*numbers, error) {
 		n.adopt(&imported[i])
 	}
 	n.rest(resting, now)
-	if len(n.entry.pool.Resting()) < len(resting.Entry) || len(n.synthetic.pool.Resting()) < len(resting.Synthetic) {
-		n.changed++ // some have rested enough
+	if len(n.entry.pool.Resting()) < len(resting.Entry) { // some have rested enough
+		n.changed.entry++
+		n.wake()
+	}
+	if len(n.synthetic.pool.Resting()) < len(resting.Synthetic) {
+		n.changed.synthetic++
 		n.wake()
 	}
 	return n, nil
