@@ -4,6 +4,7 @@ package mcs
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -61,6 +62,15 @@ type Import struct {
 	Labels, Annotations map[string]string
 	Oldest              federation.ClusterName // whose word counted
 	Conflicts           []Conflict             // in the order of mcs-api's reasons
+	LeftOut             []Left                 // in the order of age
+}
+
+// Left is a port for which the union had no place: it had
+// federation.MaxCheckpointPorts already.
+type Left struct {
+	Cluster   federation.ClusterName
+	Transport string
+	Number    uint16
 }
 
 // Reasons of a Conflict, as mcs-api spells them.
@@ -93,9 +103,11 @@ func Merge(exports []Export) Import {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Cluster, b.Cluster))
 	})
 	first := sorted[0]
+	ports, left := union(sorted)
 	return Import{
 		Headless:    first.Headless,
-		Ports:       union(sorted),
+		Ports:       ports,
+		LeftOut:     left,
 		Spec:        first.Spec,
 		Labels:      maps.Clone(first.Labels),
 		Annotations: maps.Clone(first.Annotations),
@@ -105,18 +117,26 @@ func Merge(exports []Export) Import {
 }
 
 // union takes every port whose name and whose transport and number are not
-// taken by an older export's.
-func union(sorted []Export) []Port {
-	var out []Port
+// taken by an older export's, up to federation.MaxCheckpointPorts. A port without
+// a name is called port-NUMBER where it is one of several, so that is taken too.
+func union(sorted []Export) (out []Port, left []Left) {
+	names, numbers := map[string]bool{}, map[Port]bool{}
 	for _, e := range sorted {
 		for _, p := range e.Ports {
-			if !slices.ContainsFunc(out, func(o Port) bool { return o.Name == p.Name || sameNumber(o, p) }) {
-				out = append(out, p)
+			number, called := Port{Transport: p.Transport, Number: p.Number}, cmp.Or(p.Name, fmt.Sprintf("port-%d", p.Number))
+			if names[p.Name] || names[called] || numbers[number] {
+				continue
 			}
+			if len(out) == federation.MaxCheckpointPorts {
+				left = append(left, Left{e.Cluster, p.Transport, p.Number})
+				continue
+			}
+			names[p.Name], names[called], numbers[number] = true, true, true
+			out = append(out, p)
 		}
 	}
 	slices.SortFunc(out, comparePorts)
-	return out
+	return out, left
 }
 
 func comparePorts(a, b Port) int {
