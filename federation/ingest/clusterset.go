@@ -41,6 +41,7 @@ func (b *builder) clusterSet(n Name) together {
 		}
 		b.addExport(&out, part, n, merged)
 		b.conflicts(part, n, merged)
+		b.leftOut(part, n, merged)
 	}
 	out.Accounts = accounts(out.Endpoints, out.known)
 	if len(hidden) > 0 {
@@ -190,6 +191,9 @@ func (b *builder) exporter(c *cluster, n Name) (exporting, bool) {
 	case s.External:
 		return refuse("InvalidServiceType", "a Service of type ExternalName cannot be exported")
 	}
+	if len(s.Ports) > federation.MaxCheckpointPorts {
+		return refuse(tooManyPorts, fmt.Sprintf("the Service has %d ports, more than the %d that can be exported", len(s.Ports), federation.MaxCheckpointPorts))
+	}
 	if export.BadTo != "" {
 		return refuse(invalidExportTo, export.BadTo)
 	}
@@ -197,10 +201,9 @@ func (b *builder) exporter(c *cluster, n Name) (exporting, bool) {
 	e := exporting{c: c, terms: export.Terms, hidden: b.hides(c, export.To), export: mcs.Export{Cluster: c.Name, Since: export.Since, Headless: s.Headless, Spec: s.Spec}}
 	e.export.Labels, e.export.Annotations = b.metadata(c, export)
 	for _, p := range s.Ports {
-		if p.Number > 0 {
-			e.export.Ports = append(e.export.Ports, p.Port)
-		}
+		e.export.Ports = append(e.export.Ports, p.Port)
 	}
+	b.sound(c, &e.export, n)
 	return e, true
 }
 

@@ -33,6 +33,7 @@ func declared(ports []mcs.Port, spec mcs.Spec, labels, annotations map[string]st
 // remember fills an export with what a checkpoint knows. One of an older
 // version knows TCP ports only.
 func remember(e *mcs.Export, cp *federation.Checkpoint) {
+	defer func() { e.Ports, _ = soundPorts(e.Ports); e.Spec, _ = soundSpec(e.Spec) }()
 	d := cp.Declared
 	if d == nil {
 		for _, p := range cp.Ports {

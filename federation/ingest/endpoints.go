@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/trust"
 )
@@ -68,14 +70,24 @@ type gathering struct {
 	v6      bool
 	at      map[place]*federation.Endpoint
 	refused []string
+	claims  []string // refused as another cluster's
+	odd     []string // taken, but for a value
 }
 
 func (g *gathering) add(s *Slice, e *SliceEndpoint) {
+	if why := g.claimed(e); why != "" {
+		g.claims = append(g.claims, fmt.Sprintf("%s of slice %s is %s", e.Addr, s.Name.Name, why))
+		return
+	}
 	if why := g.refuse(e); why != "" {
 		g.refused = append(g.refused, fmt.Sprintf("%s of slice %s is %s", cmp.Or(e.Bad, e.Addr.String()), s.Name.Name, why))
 		return
 	}
-	made := g.endpoint(s, e)
+	good, bad := soundEndpoint(*e)
+	if bad != "" {
+		g.odd = append(g.odd, fmt.Sprintf("%s of %s in slice %s", bad, e.Addr, s.Name.Name))
+	}
+	made := g.endpoint(s, &good)
 	where := place{pod: e.Pod}
 	if e.Pod == "" {
 		where.addr = e.Addr
@@ -108,7 +120,15 @@ func (g *gathering) refuse(e *SliceEndpoint) string {
 	if why := special(e.Addr); why != "" {
 		return why
 	}
-	if g.c.Local {
+	if e.Pod != "" && len(validation.IsDNS1123Subdomain(e.Pod)) > 0 {
+		return "of a pod with a name that none has"
+	}
+	return ""
+}
+
+// claimed says whose address a remote's endpoint has, where that is another's.
+func (g *gathering) claimed(e *SliceEndpoint) string {
+	if g.c.Local || special(e.Addr) != "" {
 		return ""
 	}
 	return g.b.claimed(g.c, e.Addr)
@@ -156,6 +176,14 @@ func (g *gathering) finish(report reporter) []federation.Endpoint {
 	if len(g.refused) > 0 {
 		slices.Sort(g.refused)
 		report("EndpointRefused", fmt.Sprintf("%d endpoints refused: %s", len(g.refused), g.refused[0]))
+	}
+	if len(g.claims) > 0 {
+		slices.Sort(g.claims)
+		report(addressClaimed, fmt.Sprintf("%d endpoints refused: %s", len(g.claims), g.claims[0]))
+	}
+	if len(g.odd) > 0 {
+		slices.Sort(g.odd)
+		report(invalidEndpoint, fmt.Sprintf("%d values of endpoints cannot be and are not used: %s", len(g.odd), g.odd[0]))
 	}
 	out := make([]federation.Endpoint, 0, len(g.at))
 	for _, e := range g.at {

@@ -45,3 +45,11 @@ func TestManySyntheticAddresses(t *testing.T) {
 		}
 	}
 }
+
+func prefixes(texts ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, t := range texts {
+		out = append(out, netip.MustParsePrefix(t))
+	}
+	return out
+}

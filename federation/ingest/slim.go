@@ -58,8 +58,8 @@ func slimPorts(ports []corev1.ServicePort) []ServicePort {
 	var out []ServicePort
 	for _, p := range ports {
 		slim := ServicePort{
-			Port:     mcs.Port{Name: p.Name, Transport: string(p.Protocol), Number: uint16(p.Port)},
-			NodePort: uint16(p.NodePort),
+			Port:     mcs.Port{Name: p.Name, Transport: string(p.Protocol), Number: number(p.Port)},
+			NodePort: number(p.NodePort),
 			Target:   p.TargetPort.String(),
 		}
 		if p.AppProtocol != nil {
@@ -72,6 +72,14 @@ func slimPorts(ports []corev1.ServicePort) []ServicePort {
 		out = append(out, slim)
 	}
 	return out
+}
+
+// number returns a port's number, or 0 where it is none.
+func number(n int32) uint16 {
+	if n < 1 || n > 65535 {
+		return 0
+	}
+	return uint16(n)
 }
 
 func mcsSpec(s *corev1.Service) mcs.Spec {
@@ -103,7 +111,8 @@ func sameZone(distribution *string) bool {
 }
 
 // SlimSlice keeps what Build reads of an EndpointSlice: nothing (nil) of one
-// that holds names instead of addresses or belongs to no service.
+// that holds names instead of addresses or belongs to no service, and no more of
+// it than the API allows it to hold.
 func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 	out := &Slice{Name: Name{s.Namespace, s.Name}, Service: s.Labels[discoveryv1.LabelServiceName]}
 	if source := s.Labels[mcsv1beta1.LabelSourceCluster]; source != "" {
@@ -118,7 +127,7 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 	if out.Service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil
 	}
-	for _, p := range s.Ports {
+	for _, p := range s.Ports[:min(len(s.Ports), mostSlicePorts)] {
 		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
 			continue
 		}
@@ -132,7 +141,7 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 		}
 		out.Ports = append(out.Ports, slim)
 	}
-	for i := range s.Endpoints {
+	for i := range s.Endpoints[:min(len(s.Endpoints), mostSliceMembers)] {
 		out.Endpoints = append(out.Endpoints, slimEndpoint(&s.Endpoints[i]))
 	}
 	return out
@@ -217,7 +226,7 @@ func SlimPod(p *corev1.Pod) *Pod {
 
 // SlimNode keeps what Build reads of a Node.
 func SlimNode(n *corev1.Node) *Node {
-	out := &Node{Node: n.Name, Locality: federation.Locality{Region: n.Labels[corev1.LabelTopologyRegion], Zone: n.Labels[corev1.LabelTopologyZone]}}
+	out := &Node{Node: n.Name, Locality: federation.Locality{Region: labelValue(n.Labels[corev1.LabelTopologyRegion]), Zone: labelValue(n.Labels[corev1.LabelTopologyZone])}}
 	byType := map[corev1.NodeAddressType][]string{}
 	for _, a := range n.Status.Addresses {
 		byType[a.Type] = append(byType[a.Type], a.Address)
@@ -248,7 +257,7 @@ func SlimNamespace(n *corev1.Namespace) *Namespace {
 func SlimExport(e *mcsv1beta1.ServiceExport) *Export {
 	return &Export{
 		Name:        Name{e.Namespace, e.Name},
-		Since:       e.CreationTimestamp.UTC(),
+		Since:       creation(e.CreationTimestamp.Time),
 		Labels:      maps.Clone(e.Spec.ExportedLabels),
 		Annotations: maps.Clone(e.Spec.ExportedAnnotations),
 		Terms:       slimTerms(e.Annotations),
