@@ -30,9 +30,10 @@ func (b *builder) clusters(prev *federation.Snapshot, changed Changes) map[feder
 		if c.Served {
 			now.Entries = c.entries()
 			if _, ok := changed.insides[name]; ok || changed.All || old == nil {
-				now.Inside, now.ShutOut = b.in.inside(c)
+				now.Inside, now.ShutOut = c.inside()
+				now.EntryFrom = b.in.entryFrom()
 			} else {
-				now.Inside, now.ShutOut = old.Inside, old.ShutOut
+				now.Inside, now.ShutOut, now.EntryFrom = old.Inside, old.ShutOut, old.EntryFrom
 			}
 		}
 		out[name] = same(old, now)

@@ -73,7 +73,7 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 		}
 	case KindPod:
 		if old, now, changed := swap(c.pods, id, o); changed {
-			c.touchInside(in, old, now, ch)
+			c.touchInside(old, now, ch)
 			ch.workload(c.Name, id)
 			for _, s := range c.slicesAt[id] {
 				ch.service(Name{s.Namespace, s.Service})

@@ -16,8 +16,8 @@ import (
 type Inputs struct {
 	Domain    trust.Domain
 	Namespace string // system namespace: holds gateways and mesh-wide policies, is no part of the mesh
-	// EntryFrom replaces Cluster.Inside; nil derives it from nodes and pods. Set
-	// it before anything else.
+	// EntryFrom is Cluster.EntryFrom of the served clusters, in any order. Set it
+	// before anything else.
 	EntryFrom []netip.Prefix
 
 	clusters map[federation.ClusterName]*cluster

@@ -24,26 +24,33 @@ func (c *cluster) entries() []netip.Addr {
 }
 
 // inside returns Inside and ShutOut of a served cluster.
-func (in *Inputs) inside(c *cluster) (inside []netip.Prefix, shutOut []netip.Addr) {
-	if in.EntryFrom != nil {
-		for _, p := range in.EntryFrom {
-			inside = append(inside, p.Masked())
-		}
-	} else {
-		for p := range c.ranges.at {
-			inside = append(inside, p)
-		}
+func (c *cluster) inside() (inside []netip.Prefix, shutOut []netip.Addr) {
+	for p := range c.ranges.at {
+		inside = append(inside, p)
 	}
 	for _, p := range c.pods {
-		if in.EntryFrom == nil {
-			for _, a := range c.outside(p) {
-				inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
-			}
+		for _, a := range c.outside(p) {
+			inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
 		}
 		shutOut = append(shutOut, c.shut(p)...)
 	}
 	slices.SortFunc(shutOut, netip.Addr.Compare)
 	return merge(inside), slices.Compact(shutOut)
+}
+
+// entryFrom returns EntryFrom of a served cluster: nil where none was given.
+func (in *Inputs) entryFrom() []netip.Prefix {
+	if in.EntryFrom == nil {
+		return nil
+	}
+	masked := make([]netip.Prefix, 0, len(in.EntryFrom))
+	for _, p := range in.EntryFrom {
+		masked = append(masked, p.Masked())
+	}
+	if merged := merge(masked); merged != nil {
+		return merged
+	}
+	return masked // none at all may call
 }
 
 // outside returns the addresses of a pod that are in no range of the nodes; p
@@ -74,11 +81,11 @@ func (c *cluster) shut(p *Pod) []netip.Addr {
 }
 
 // touchInside marks the cluster where Inside or ShutOut changes with a pod.
-func (c *cluster) touchInside(in *Inputs, old, now *Pod, ch *Changes) {
+func (c *cluster) touchInside(old, now *Pod, ch *Changes) {
 	if !c.Served {
 		return
 	}
-	if !slices.Equal(c.shut(old), c.shut(now)) || in.EntryFrom == nil && !slices.Equal(c.outside(old), c.outside(now)) {
+	if !slices.Equal(c.shut(old), c.shut(now)) || !slices.Equal(c.outside(old), c.outside(now)) {
 		ch.inside(c.Name)
 	}
 }

@@ -49,16 +49,30 @@ func TestInsideIsTouchedSeldom(t *testing.T) {
 	}
 }
 
-// Ranges given by hand replace all others, and no pod changes them.
+// Ranges given by hand say who may call entry gateways, and nothing about who is
+// inside.
 func TestEntryFrom(t *testing.T) {
-	in := NewInputs(testDomain(t), "isthmus-system")
-	in.EntryFrom = []netip.Prefix{netip.MustParsePrefix("10.2.3.4/16"), netip.MustParsePrefix("10.2.9.0/24")}
-	var ch Changes
-	in.SetCluster(ClusterState{Name: "east", Local: true, Served: true, Read: true, Reachable: true}, &ch)
-	in.Set("east", &Node{Node: "n", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, &ch)
-	var later Changes
-	in.Set("east", &Pod{Name: Name{"shop", "p"}, Addrs: []netip.Addr{netip.MustParseAddr("172.31.0.1")}}, &later)
-	if got := Build(nil, in, ch).Cluster("east").Inside; !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}) || later.Clusters {
-		t.Errorf("inside %v, changes %+v", got, later)
+	build := func(from ...netip.Prefix) *federation.Snapshot {
+		in := NewInputs(testDomain(t), "isthmus-system")
+		in.EntryFrom = from
+		var ch Changes
+		in.SetCluster(ClusterState{Name: "east", Local: true, Served: true, Read: true, Reachable: true}, &ch)
+		in.SetCluster(ClusterState{Name: "west", Read: true, Reachable: true}, &ch)
+		in.Set("east", &Node{Node: "n", CIDRs: prefixes("10.1.0.0/16")}, &ch)
+		in.Set("east", &Pod{Name: Name{"shop", "p"}, Addrs: []netip.Addr{netip.MustParseAddr("172.31.0.1")}}, &ch)
+		return Build(nil, in, ch)
+	}
+	given := build(prefixes("10.2.9.0/24", "10.2.3.4/16")...)
+	if c := given.Cluster("east"); !slices.Equal(c.EntryFrom, prefixes("10.2.0.0/16")) || !slices.Equal(c.Inside, prefixes("10.1.0.0/16", "172.31.0.1/32")) {
+		t.Errorf("entry from %v, inside %v", c.EntryFrom, c.Inside)
+	}
+	if c := given.Cluster("west"); c.EntryFrom != nil {
+		t.Errorf("west: entry from %v", c.EntryFrom)
+	}
+	if c := build().Cluster("east"); c.EntryFrom != nil || len(c.Inside) != 2 {
+		t.Errorf("none given: entry from %v, inside %v", c.EntryFrom, c.Inside)
+	}
+	if c := build([]netip.Prefix{}...).Cluster("east"); c.EntryFrom == nil {
+		t.Error("an empty list lets everybody in")
 	}
 }

@@ -29,7 +29,7 @@ func TestEntryIsRead(t *testing.T) {
 	must(t, e.Create(t.Context(), secret))
 	home := func(s *federation.Snapshot) *federation.Cluster { return s.Cluster("east") }
 	r.wait("the given range", func(s *federation.Snapshot) bool {
-		return slices.Equal(home(s).Inside, []netip.Prefix{netip.MustParsePrefix("10.40.0.0/16")}) && len(home(s).ShutOut) == 0
+		return slices.Equal(home(s).EntryFrom, []netip.Prefix{netip.MustParsePrefix("10.40.0.0/16")}) && slices.Contains(home(s).Inside, netip.MustParsePrefix("10.40.0.1/32")) && len(home(s).ShutOut) == 0
 	})
 
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "closed"}}

@@ -47,8 +47,8 @@ type Options struct {
 	Grace        time.Duration // as registry.Options, and the next two
 	ProbeEvery   time.Duration
 	ReachableFor time.Duration
-	// EntryFrom replaces the addresses from which entry gateways may be called;
-	// nil derives them from nodes and pods.
+	// EntryFrom are the ranges from which entry gateways may be called; nil means
+	// those of nodes and pods.
 	EntryFrom []netip.Prefix
 	// LookUp resolves gateway hostnames; nil means the system's resolver.
 	LookUp  func(ctx context.Context, host string) ([]netip.Addr, error)
