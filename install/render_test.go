@@ -119,6 +119,7 @@ func TestRenderRefuses(t *testing.T) {
 		"range backwards":    {section("entry", "ports", "29999-20000"), "ascending order"},
 		"range too far":      {section("entry", "ports", "20000-70000"), "1024-65535"},
 		"range over ours":    {section("entry", "ports", "14000-16000"), "the proxy's own"},
+		"range over 15444":   {section("entry", "ports", "15400-15500"), "port 15444"},
 		"caller no range":    {section("entry", "from", []any{"10.0.0.1"}), "entry.from"},
 		"callers no list":    {section("entry", "from", "10.0.0.0/8"), "entry.from"},
 		"guard as text":      {section("imports", "guard", "yes"), "guard"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dataplane/intercept"
 )
 
@@ -65,7 +66,7 @@ func applyEntry(ports string, cfg exclusions, log *slog.Logger) error {
 	if cfg != (exclusions{}) {
 		return errors.New("entry ports and exclusions: an entry gateway redirects its ports alone")
 	}
-	r, err := intercept.ParsePortRange(ports)
+	r, err := api.ParsePortRange(ports)
 	if err != nil {
 		return fmt.Errorf("entry ports: %w", err)
 	}

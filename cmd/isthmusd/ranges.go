@@ -4,19 +4,19 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/isthmus-mesh/isthmus/primary/controllers"
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/primary/server"
 )
 
 // ranges are the flags that are ranges, read.
 type ranges struct {
-	ports     controllers.PortRange
+	ports     api.PortRange
 	from      []netip.Prefix
 	synthetic netip.Prefix
 }
 
 func (s *settings) ranges() (out ranges, err error) {
-	if out.ports, err = server.ParseEntryPorts(s.entryPorts); err != nil {
+	if out.ports, err = api.ParsePortRange(s.entryPorts); err != nil {
 		return out, fmt.Errorf("--entry-ports: %w", err)
 	}
 	if out.from, err = server.ParseEntryFrom(s.entryFrom); err != nil {

@@ -28,8 +28,8 @@ func gatewayPair(t *testing.T) (gateway, outside *netnstest.Namespace) {
 // such ports least of all.
 func TestEntryRedirect(t *testing.T) {
 	gateway, outside := gatewayPair(t)
-	gateway.Must(func() error { return ApplyEntry(PortRange{20000, 29999}) })
-	gateway.Must(func() error { return ApplyEntry(PortRange{20000, 29999}) }) // once more is the same
+	gateway.Must(func() error { return ApplyEntry(api.PortRange{First: 20000, Last: 29999}) })
+	gateway.Must(func() error { return ApplyEntry(api.PortRange{First: 20000, Last: 29999}) }) // once more is the same
 	for _, c := range []struct {
 		name     string
 		from     *netnstest.Namespace
@@ -64,11 +64,11 @@ func TestEntryRedirect(t *testing.T) {
 func TestEntryReplaced(t *testing.T) {
 	gateway, outside := gatewayPair(t)
 	gateway.Must(func() error { return Apply(Options{}) })
-	gateway.Must(func() error { return ApplyEntry(PortRange{20001, 20001}) })
+	gateway.Must(func() error { return ApplyEntry(api.PortRange{First: 20001, Last: 20001}) })
 	if got := dial(t, outside, "10.0.0.2:19999", 0); got != "own -" {
 		t.Errorf("after a sidecar's rules: %q", got)
 	}
-	gateway.Must(func() error { return ApplyEntry(PortRange{19999, 20000}) })
+	gateway.Must(func() error { return ApplyEntry(api.PortRange{First: 19999, Last: 20000}) })
 	for to, want := range map[string]string{"10.0.0.2:19999": "entry 10.0.0.2:19999", "10.0.0.2:20001": "own -"} {
 		if got := dial(t, outside, to, 0); got != want {
 			t.Errorf("%s: %q, want %q", to, got, want)
@@ -89,47 +89,4 @@ func TestEntryReplaced(t *testing.T) {
 	if got := dial(t, outside, "10.0.0.2:20001", 0); got != "own -" {
 		t.Errorf("after undo: %q", got)
 	}
-}
-
-func TestParsePortRange(t *testing.T) {
-	for text, want := range map[string]PortRange{
-		"20000-29999": {20000, 29999}, " 1024-1024 ": {1024, 1024}, "15445-65535": {15445, 65535}, "15091-15443": {15091, 15443},
-	} {
-		if got, err := ParsePortRange(text); err != nil || got != want {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-	for text, want := range map[string]string{
-		"": "no range", "20000": "no range", "20000-": "no range", "-29999": "no range", "20000-29999-30000": "no range", "a-b": "no range",
-		"20000-65536": "no range", "+20000-29999": "no range", "20000 - 29999": "no range", "20000-29999,30000-30001": "no range", "0x10-0x20": "no range",
-		"29999-20000": "ascending", "0-65535": "within 1024-65535", "80-29999": "within 1024-65535",
-		"15000-15100": "port 15000 is the gateway's own", "15021-15021": "port 15021", "15090-16000": "port 15090", "15400-15500": "port 15444", "1024-65535": "own",
-	} {
-		if got, err := ParsePortRange(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, %v, want %q", text, got, err, want)
-		}
-	}
-}
-
-// What is accepted comes back the same, and holds none of the gateway's own ports.
-func FuzzParsePortRange(f *testing.F) {
-	for _, seed := range []string{"20000-29999", "1-2", "-", "65535-65535", "20000-29999-", "٢٠٠٠٠-29999"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		r, err := ParsePortRange(text)
-		if err != nil {
-			if !r.IsZero() {
-				t.Errorf("%q: %v with %v", text, r, err)
-			}
-			return
-		}
-		again, err := ParsePortRange(r.String())
-		if err != nil || again != r || r.First > r.Last || r.First < 1024 || r.First <= api.PortEntry && api.PortEntry <= r.Last {
-			t.Errorf("%q is %v, then %v, %v", text, r, again, err)
-		}
-		if len(entryRules(r)) == 0 {
-			t.Error("no rules")
-		}
-	})
 }

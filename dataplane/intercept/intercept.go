@@ -11,6 +11,8 @@ import (
 	"os"
 
 	"github.com/google/nftables"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // Table is the name of the table, of family inet, that Apply owns.
@@ -29,7 +31,7 @@ func Apply(opts Options) error { return install(rules(opts)) }
 
 // ApplyEntry replaces the table by rules that lead TCP connections from outside
 // to the ports of r to the entry gateway's one, and touch nothing else.
-func ApplyEntry(r PortRange) error { return install(entryRules(r)) }
+func ApplyEntry(r api.PortRange) error { return install(entryRules(r)) }
 
 func install(rules []rule) error {
 	conn, err := nftables.New()

@@ -6,22 +6,22 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/primary/controllers"
 )
 
 // census counts, when it is asked, what the newest snapshot holds of one cluster.
 // It is the same on all replicas.
 type census struct {
 	cluster   federation.ClusterName
-	ports     controllers.PortRange
+	ports     api.PortRange
 	synthetic netip.Prefix
 	latest    func() *federation.Snapshot // may return nil
 
 	exports, imports, entryPorts, addresses *prometheus.Desc
 }
 
-func newCensus(cluster federation.ClusterName, ports controllers.PortRange, synthetic netip.Prefix, latest func() *federation.Snapshot) *census {
+func newCensus(cluster federation.ClusterName, ports api.PortRange, synthetic netip.Prefix, latest func() *federation.Snapshot) *census {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}

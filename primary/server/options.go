@@ -16,7 +16,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/primary/controllers"
 	"github.com/isthmus-mesh/isthmus/primary/webhook"
 	"github.com/isthmus-mesh/isthmus/trust"
 )
@@ -52,13 +51,14 @@ type Options struct {
 	// WebhookHosts are further names by which the API server calls the webhook.
 	WebhookHosts []string
 	// EntryPorts are the ports of the entry gateway; the zero range means
-	// DefaultEntryPorts. See ParseEntryPorts.
-	EntryPorts controllers.PortRange
+	// DefaultEntryPorts. See api.ParsePortRange.
+	EntryPorts api.PortRange
 	// Synthetic holds the addresses that stand for pods of other networks; zero
 	// means DefaultSyntheticRange. See ParseSyntheticRange.
 	Synthetic netip.Prefix
-	// EntryFrom are the ranges from which entry gateways may be called; nil means
-	// those of the cluster's pods and nodes. See ParseEntryFrom.
+	// EntryFrom are the ranges from which entry gateways may be called, and for
+	// nothing else; nil means those of the cluster's pods and nodes. See
+	// ParseEntryFrom.
 	EntryFrom []netip.Prefix
 	// Lease is how long a lost cluster's endpoints are kept where its ClusterLink
 	// does not say; 0 leaves it to the links. At least MinLease.
@@ -83,8 +83,8 @@ func (o Options) check() (Options, error) {
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
 	}
-	if o.EntryPorts == (controllers.PortRange{}) {
-		o.EntryPorts, _ = ParseEntryPorts(DefaultEntryPorts)
+	if o.EntryPorts.IsZero() {
+		o.EntryPorts, _ = api.ParsePortRange(DefaultEntryPorts)
 	}
 	if o.Synthetic == (netip.Prefix{}) {
 		o.Synthetic, _ = ParseSyntheticRange(DefaultSyntheticRange)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"github.com/isthmus-mesh/isthmus/primary/controllers"
 )
 
 // Defaults of the ranges, as the chart has them.
@@ -13,22 +11,6 @@ const (
 	DefaultEntryPorts     = "20000-29999"
 	DefaultSyntheticRange = "240.241.0.0/16"
 )
-
-// The proxy's own ports lie within these; see package api.
-const firstProxyPort, lastProxyPort = 15000, 15099
-
-// ParseEntryPorts reads the range of the entry gateway's ports, "FIRST-LAST".
-// It may not hold ports at which the gateway's pod listens for other purposes.
-func ParseEntryPorts(text string) (controllers.PortRange, error) {
-	r, err := controllers.ParsePortRange(text)
-	if err != nil {
-		return r, err
-	}
-	if r.First <= lastProxyPort && firstProxyPort <= r.Last {
-		return controllers.PortRange{}, fmt.Errorf("%q holds ports from %d to %d, which are the proxy's own", text, firstProxyPort, lastProxyPort)
-	}
-	return r, nil
-}
 
 // ParseSyntheticRange reads the range of addresses that stand for pods of other
 // networks: IPv4, from /8 to /30, and such as hosts take for an address of

@@ -13,6 +13,9 @@ app.kubernetes.io/part-of: isthmus
 {{- if or (lt $first 1024) (gt $last 65535) (lt $last $first) }}
 {{- fail (printf "entry.ports: %q does not lie within 1024-65535 in ascending order" .Values.entry.ports) }}
 {{- end }}
+{{- if and (le $first 15444) (ge $last 15444) }}
+{{- fail (printf "entry.ports: %q holds port 15444, which is the proxy's own" .Values.entry.ports) }}
+{{- end }}
 {{- if and (le $first 15099) (ge $last 15000) }}
 {{- fail (printf "entry.ports: %q holds ports from 15000 to 15099, which are the proxy's own" .Values.entry.ports) }}
 {{- end }}
