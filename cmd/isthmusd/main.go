@@ -69,7 +69,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&s.pullPolicy, "proxy-pull-policy", string(corev1.PullIfNotPresent), "image pull policy of sidecars")
 	f.StringVar(&s.plane, "dataplane", "builtin", "data plane of sidecars: builtin or envoy")
 	f.StringVar(&s.entryPorts, "entry-ports", server.DefaultEntryPorts, "ports at which the entry gateway serves imports, first and last")
-	f.StringSliceVar(&s.entryFrom, "entry-from", nil, "address ranges from which the entry gateway may be called (default: this cluster's pods and nodes)")
+	f.StringSliceVar(&s.entryFrom, "entry-from", nil, "address ranges from which the entry gateway may be called, and for nothing else (default: this cluster's pods and nodes)")
 	f.StringVar(&s.synthetic, "synthetic-range", server.DefaultSyntheticRange, "addresses that stand for pods of other networks")
 	f.DurationVar(&s.lease, "lease", 0, "how long a lost cluster's endpoints are kept where its ClusterLink does not say (default 10m)")
 	f.StringVar(&s.logText, "log-level", "info", "debug, info, warn or error")
