@@ -77,6 +77,9 @@ func (c Cache) build(ctx context.Context, s Step, dir string) error {
 		return err
 	}
 	if err := s.Build(ctx, fresh); err != nil {
+		if ctx.Err() != nil { // what the build says then is that it was killed
+			err = ctx.Err()
+		}
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	c.Progress.Say(s.Name, "built in %.1f s", time.Since(started).Seconds())
