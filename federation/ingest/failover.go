@@ -8,7 +8,8 @@ import (
 
 // failover adds to the cluster.local service of cluster c what other clusters
 // have behind the clusterset service of that name, where the export asks for it:
-// for those ports whose name and number the two have in common.
+// for those ports whose number the two have in common, whatever they are called,
+// as mcs.Resolve has it.
 func (b *builder) failover(out *federation.Service, c *cluster, n Name, set together) {
 	e := c.exports[n]
 	if e == nil || !e.Failover || out.Headless || set.Service == nil || !slices.ContainsFunc(set.Exports, func(x federation.Export) bool { return x.Cluster == c.Name }) {
@@ -17,8 +18,7 @@ func (b *builder) failover(out *federation.Service, c *cluster, n Name, set toge
 	out.Failover = true
 	common := map[uint16]bool{}
 	for _, p := range set.Ports {
-		own, ok := out.Port(p.Number)
-		common[p.Number] = ok && own.Name == p.Name
+		_, common[p.Number] = out.Port(p.Number)
 	}
 	hidden := map[federation.ClusterName]bool{}
 	for _, x := range set.Exports {
