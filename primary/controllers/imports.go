@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -47,13 +48,27 @@ func (r *Imports) Update(s *federation.Snapshot) {
 	old := r.snap
 	r.snap = s
 	changes := r.follow.next(s)
+	numbers := r.numbers
 	r.mu.Unlock()
 	for _, c := range changes {
 		r.loop.add(c.key())
 	}
+	if numbers != nil && !slices.Equal(entriesOf(old, r.cluster), entriesOf(s, r.cluster)) {
+		for _, key := range numbers.withPorts() { // their callers are sent to who is gone
+			r.loop.add(key)
+		}
+	}
 	if clustersDiffer(old, s) { // any may change, also what was kept for a cluster's sake
 		r.loop.again()
 	}
+}
+
+// entriesOf returns the addresses of cluster's entry gateways.
+func entriesOf(s *federation.Snapshot, cluster federation.ClusterName) []netip.Addr {
+	if c := s.Cluster(cluster); c != nil {
+		return c.Entries
+	}
+	return nil
 }
 
 func (r *Imports) snapshot() *federation.Snapshot {

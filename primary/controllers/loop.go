@@ -27,6 +27,9 @@ type loop struct {
 // urgent.
 const lateGap = 2 * time.Millisecond
 
+// listAgain is how long the loop waits before it lists again what it could not.
+const listAgain = time.Second
+
 // add marks key dirty. While the loop does not run nothing is kept: run begins
 // with everything.
 func (l *loop) add(key objectKey) {
@@ -89,6 +92,23 @@ func (l *loop) run(ctx context.Context, all func(context.Context) ([]objectKey, 
 func (l *loop) sweep(ctx context.Context, queue workqueue.TypedRateLimitingInterface[objectKey], again <-chan struct{}, all func(context.Context) ([]objectKey, error)) error {
 	var late []objectKey // in turn, each once: asked for often, all are reached nevertheless
 	waits := map[objectKey]bool{}
+	list := func() (retry <-chan time.Time) {
+		keys, err := all(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				l.log.Warn("list", "controller", l.name, "err", err)
+			}
+			return time.After(listAgain)
+		}
+		for _, key := range keys {
+			if !waits[key] {
+				waits[key] = true
+				late = append(late, key)
+			}
+		}
+		return nil
+	}
+	var retry <-chan time.Time
 	for {
 		var next <-chan time.Time
 		if len(late) > 0 {
@@ -104,16 +124,9 @@ func (l *loop) sweep(ctx context.Context, queue workqueue.TypedRateLimitingInter
 				late = late[1:]
 			}
 		case <-again:
-			keys, err := all(ctx)
-			if err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: list: %w", l.name, err)
-			}
-			for _, key := range keys {
-				if !waits[key] {
-					waits[key] = true
-					late = append(late, key)
-				}
-			}
+			retry = list()
+		case <-retry:
+			retry = list()
 		}
 	}
 }

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation"
 )
 
 // What concerns everything waits for what is urgent, and is done all the same, even
@@ -64,6 +67,61 @@ func TestSweepWaits(t *testing.T) {
 			if name := fmt.Sprintf("swept-%d", i); !slices.Contains(done, name) {
 				t.Errorf("%s was never reached", name)
 			}
+		}
+	})
+}
+
+// When entry gateways come or go, the imports that use them are not left to the
+// sweep, which goes on after a list that failed.
+func TestEntriesAreUrgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const all = 1000
+		at := map[string]time.Duration{}
+		var mu sync.Mutex
+		n := newNumbers(PortRange{20000, 29999}, range4{}, &book{})
+		n.settle(reviewsKey, ports(80), noon)
+		r := &Imports{cluster: "east", numbers: n}
+		began := time.Now()
+		r.loop = &loop{name: "test", workers: 1, log: slog.New(slog.DiscardHandler), do: func(_ context.Context, key objectKey) error {
+			mu.Lock()
+			defer mu.Unlock()
+			at[key.Name] = time.Since(began)
+			return nil
+		}}
+		listed := 0
+		list := func(context.Context) (out []objectKey, err error) {
+			if listed++; listed == 2 {
+				return nil, errors.New("no API server")
+			}
+			for i := range all {
+				if listed > 1 {
+					out = append(out, objectKey{Name: fmt.Sprintf("swept-%d", i)})
+				}
+			}
+			return append(out, reviewsKey), nil
+		}
+		r.Update(snapshot([]*federation.Cluster{cluster("east", "net1", entries("10.1.9.1"))}))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- r.loop.run(ctx, list) }()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		mu.Lock()
+		began = time.Now()
+		delete(at, reviewsKey.Name)
+		mu.Unlock()
+		r.Update(snapshot([]*federation.Cluster{cluster("east", "net1", entries("10.1.9.2"))}))
+		synctest.Wait()
+		mu.Lock()
+		took, done := at[reviewsKey.Name]
+		mu.Unlock()
+		if !done || took > 0 {
+			t.Errorf("the import with an entry port waits: %v, %v", took, done)
+		}
+		time.Sleep(10 * time.Second)
+		cancel()
+		if err := <-ended; err != nil || len(at) != all+1 {
+			t.Errorf("%d reached after a list that failed, %v", len(at), err)
 		}
 	})
 }

@@ -172,3 +172,10 @@ func (n *numbers) imports() []objectKey {
 	out := slices.AppendSeq(slices.Collect(maps.Keys(n.entry.of)), maps.Keys(n.synthetic.of))
 	return out
 }
+
+// withPorts returns the imports that hold entry ports.
+func (n *numbers) withPorts() []objectKey {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.entry.of))
+}
