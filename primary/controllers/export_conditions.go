@@ -28,9 +28,20 @@ const (
 	reasonSyntheticUsedUp  = "SyntheticRangeExhausted"
 )
 
+// Reasons of ingest that are conditions by themselves: the export is made, without
+// something that belongs to it.
+const (
+	reasonEndpointRefused  = "EndpointRefused" // also where another cluster has claimed the address
+	reasonInvalidMetadata  = "InvalidMetadata"
+	reasonPortNotCarried   = "PortNotCarried"
+	reasonTooManyPorts     = "TooManyPorts"
+	reasonTooManyEndpoints = "TooManyEndpoints"
+)
+
 func isOwnCondition(reason string) bool {
 	switch reason {
-	case reasonInvalidExportTo, reasonInvalidEntry, reasonInvalidLocalName, reasonNameTooLong, reasonInvalidPodName, reasonEntryPortsUsedUp, reasonSyntheticUsedUp:
+	case reasonInvalidExportTo, reasonInvalidEntry, reasonInvalidLocalName, reasonNameTooLong, reasonInvalidPodName, reasonEntryPortsUsedUp, reasonSyntheticUsedUp,
+		reasonEndpointRefused, reasonInvalidMetadata, reasonPortNotCarried, reasonTooManyPorts, reasonTooManyEndpoints:
 		return true
 	}
 	return false

@@ -58,6 +58,13 @@ func TestOwnConditions(t *testing.T) {
 			snapshot(two, reviews([]federation.Export{export("east")})), []federation.Problem{problem("InvalidLocalName"), problem("InvalidEntry"), problem("PortConflict")},
 			"Valid=True/Valid Ready=True/Exported! Conflict=True/PortConflict! isthmus.dev/InvalidEntry=True/InvalidEntry! isthmus.dev/InvalidLocalName=True/InvalidLocalName!",
 		},
+		"what ingest leaves out": {
+			snapshot(two, reviews([]federation.Export{export("east")})), []federation.Problem{
+				problem("EndpointRefused"), problem("InvalidMetadata"), problem("PortNotCarried"), problem("TooManyPorts"), problem("TooManyEndpoints"),
+			},
+			"Valid=True/Valid Ready=True/Exported! Conflict=False/NoConflicts isthmus.dev/EndpointRefused=True/EndpointRefused! isthmus.dev/InvalidMetadata=True/InvalidMetadata! " +
+				"isthmus.dev/PortNotCarried=True/PortNotCarried! isthmus.dev/TooManyEndpoints=True/TooManyEndpoints! isthmus.dev/TooManyPorts=True/TooManyPorts!",
+		},
 		"a pod's name is too long": {
 			snapshot(two, headless("db-0", strings.Repeat("d", 64))), nil,
 			"Valid=True/Valid Ready=True/Exported! Conflict=False/NoConflicts isthmus.dev/NameTooLong=True/NameTooLong!",
