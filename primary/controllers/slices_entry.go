@@ -153,8 +153,11 @@ func (b *sliceBuilder) entryPort(number, entry uint16) discoveryv1.EndpointPort 
 }
 
 // entryReady reports whether callers may be sent to the entry gateway for a port:
-// it has been told of it, somebody answers there, and nobody does on the own
-// network, whose pods come first (kube-proxy knows no priorities).
+// this control plane's own snapshot has it, so it is being told of it; somebody
+// answers there; and nobody does on the own network, whose pods come first
+// (kube-proxy knows no priorities). Whether each gateway has it yet is not asked:
+// one that is told later, by another replica or a slow stream, closes a caller's
+// connection until it is.
 func (b *sliceBuilder) entryReady(cluster federation.ClusterName, port, entry uint16) bool {
 	return slices.Contains(b.svc.EntryPorts, federation.EntryPort{Cluster: b.local, Service: port, Port: entry}) && b.answers(cluster, port) && !b.answeredHere(port)
 }
