@@ -17,9 +17,8 @@ const holdFor = time.Second
 // shares between gateways, so the changes of a second go out together. The loop's
 // alone.
 type hold struct {
-	built    *federation.Snapshot     // the newest, published or not
-	since    time.Time                // of the first one held; zero while none is
-	services map[ingest.Name]struct{} // that differ from what was published, at most
+	built *federation.Snapshot // the newest, published or not
+	since time.Time            // of the first one held; zero while none is
 }
 
 // due is when what is held has to go out; zero while nothing is.
@@ -31,19 +30,15 @@ func (h *hold) due() time.Time {
 }
 
 // add takes a snapshot that was built from ch, and reports whether it may wait.
+// Where it may not, it has to be published. Only what ch names is compared: the
+// rest is what it was when last compared, or published.
 func (h *hold) add(published, next *federation.Snapshot, ch ingest.Changes, home federation.ClusterName, now time.Time) bool {
 	h.built = next
 	if published == nil || ch.All || len(ch.Workloads) > 0 && !sameWorkloads(published, next, ch) || !sameRest(published, next) {
 		return false
 	}
-	if h.services == nil {
-		h.services = map[ingest.Name]struct{}{}
-	}
-	for n := range ch.Services {
-		h.services[n] = struct{}{}
-	}
 	network := next.Cluster(home).Network
-	for n := range h.services {
+	for n := range ch.Services {
 		for _, in := range []federation.ClusterName{"", home} {
 			key := federation.ServiceKey{Cluster: in, Namespace: n.Namespace, Name: n.Name}
 			if !sameButWeight(published.Service(key), next.Service(key), network) {
@@ -59,7 +54,7 @@ func (h *hold) add(published, next *federation.Snapshot, ch ingest.Changes, home
 
 // release forgets what was held, as it is published now.
 func (h *hold) release() {
-	h.since, h.services = time.Time{}, nil
+	h.since = time.Time{}
 }
 
 func sameWorkloads(a, b *federation.Snapshot, ch ingest.Changes) bool {

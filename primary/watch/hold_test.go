@@ -144,6 +144,42 @@ func TestHeldStepsAddUp(t *testing.T) {
 	}
 }
 
+// What a change costs does not grow with how many are held.
+func TestHoldComparesWhatChanged(t *testing.T) {
+	const many = 200
+	m := newMesh(t)
+	one := func(i, ready int, ch *ingest.Changes) {
+		name := fmt.Sprint("s", i)
+		id := ingest.Name{Namespace: "shop", Name: name}
+		m.in.Set("west", &ingest.Service{Name: id, IPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}, Ports: []ingest.ServicePort{{Port: mcs.Port{Name: "http", Transport: mcs.TCP, Number: 80}}}}, ch)
+		m.in.Set("west", &ingest.Export{Name: id, Since: time.Unix(1, 0).UTC()}, ch)
+		m.ready("west", name, ready, ch)
+	}
+	var all ingest.Changes
+	for i := range many {
+		one(i, 3, &all)
+	}
+	published := ingest.Build(m.snapshot, m.in, all)
+	var h hold
+	now, built := time.Unix(100, 0), published
+	cost := func(i int) float64 {
+		var ch ingest.Changes
+		one(i, 2, &ch)
+		built = ingest.Build(built, m.in, ch)
+		return testing.AllocsPerRun(5, func() {
+			if !h.add(published, built, ch, "east", now) {
+				t.Error("a mere weight is not held")
+			}
+		})
+	}
+	first := cost(0)
+	for i := range many - 1 {
+		if last := cost(i + 1); last > 3*first+10 {
+			t.Fatalf("the first change takes %v allocations, that after %d held ones %v", first, i+1, last)
+		}
+	}
+}
+
 // Through real API servers: many changes of weight come out as few snapshots,
 // the last of them within its second, and what is not a weight takes them along.
 func TestWeightsComeTogether(t *testing.T) {
