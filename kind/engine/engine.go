@@ -75,12 +75,15 @@ func (e Engine) prove(ctx context.Context) error {
 		return err
 	}
 	_, err := Output(ctx, "docker", "run", "--rm", "--privileged", "--network", "none", probeImage, "/isthmus-node", "true")
+	_, gone := Output(ctx, "docker", "image", "rm", probeImage)
 	if err == nil {
-		_, err = Output(ctx, "docker", "image", "rm", probeImage)
-		return err
+		return gone
 	}
 	if _, ours := e.pid(); ours {
 		return fmt.Errorf("a privileged container does not run (log: %s): %w", e.log(), err)
+	}
+	if err := e.installRuntime(); err != nil {
+		return err
 	}
 	return fmt.Errorf("a privileged container does not run in the engine that is here, which was left alone: stop it and run this again, "+
 		"or give it the default runtime %s: %w", e.runtime(), err)

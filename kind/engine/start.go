@@ -18,7 +18,7 @@ const startWithin = 2 * time.Minute
 
 // start runs dockerd, apart from this process, and waits until it answers.
 func (e Engine) start(ctx context.Context) (version string, err error) {
-	if err := errors.Join(os.MkdirAll(e.Data, 0o711), os.MkdirAll(e.Run, 0o711)); err != nil {
+	if err := os.MkdirAll(e.Run, 0o711); err != nil {
 		return "", err
 	}
 	if err := e.installRuntime(); err != nil {
@@ -76,6 +76,9 @@ func (e Engine) lastWords() string {
 // installRuntime puts isthmus-node where dockerd finds it under its runtime's
 // name; by rename, since an older one may be running.
 func (e Engine) installRuntime() error {
+	if err := os.MkdirAll(e.Data, 0o711); err != nil {
+		return err
+	}
 	data, err := os.ReadFile(e.Node)
 	if err != nil {
 		return err
