@@ -101,7 +101,10 @@ func (r *Imports) makeAgain(ctx context.Context, want *corev1.Service, families 
 	for n := 1; ; n++ {
 		out := want.DeepCopy()
 		err := r.local.apply(ctx, out)
-		if !apierrors.IsInvalid(err) {
+		if refusedField(err, "spec.ipFamilies") {
+			break
+		}
+		if !refusedField(err, "spec.clusterIP") { // nor spec.clusterIPs
 			return out, err
 		}
 		if n == tries {
@@ -113,7 +116,7 @@ func (r *Imports) makeAgain(ctx context.Context, want *corev1.Service, families 
 			return nil, ctx.Err()
 		}
 	}
-	r.log.Warn("the clusterset address is taken: another is used", "service", want.Namespace+"/"+want.Labels[labelServiceName], "address", want.Spec.ClusterIP)
+	r.log.Warn("the clusterset address cannot be had: another is used", "service", want.Namespace+"/"+want.Labels[labelServiceName], "address", want.Spec.ClusterIP)
 	out := want.DeepCopy()
 	out.Spec.ClusterIP, out.Spec.ClusterIPs = "", nil
 	return r.makeInFamilies(ctx, out, families)

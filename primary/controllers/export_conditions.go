@@ -26,6 +26,7 @@ const (
 	reasonInvalidPodName   = "InvalidPodName"
 	reasonEntryPortsUsedUp = "EntryPortsExhausted"
 	reasonSyntheticUsedUp  = "SyntheticRangeExhausted"
+	reasonObjectRefused    = "ObjectRefused" // by the API server, of what belongs to an import
 )
 
 // Reasons of ingest that are conditions by themselves: the export is made, without
@@ -41,7 +42,7 @@ const (
 func isOwnCondition(reason string) bool {
 	switch reason {
 	case reasonInvalidExportTo, reasonInvalidEntry, reasonInvalidLocalName, reasonNameTooLong, reasonInvalidPodName, reasonEntryPortsUsedUp, reasonSyntheticUsedUp,
-		reasonEndpointRefused, reasonInvalidMetadata, reasonPortNotCarried, reasonTooManyPorts, reasonTooManyEndpoints:
+		reasonObjectRefused, reasonEndpointRefused, reasonInvalidMetadata, reasonPortNotCarried, reasonTooManyPorts, reasonTooManyEndpoints:
 		return true
 	}
 	return false

@@ -46,6 +46,8 @@ type importPlan struct {
 	Families []string
 	// NoFamily says that this cluster has none of them.
 	NoFamily bool
+	// NoService says that there is no derived Service, since it is refused.
+	NoService bool
 	// Notes are what users of the import should know while it is ready.
 	Notes []federation.Problem
 }
@@ -147,6 +149,19 @@ func (p *importPlan) takeAddresses(derived *corev1.Service) {
 		if !slices.Contains(derived.Spec.IPFamilies, corev1.IPFamily(f)) {
 			p.Notes = append(slices.Clone(p.Notes), federation.Problem{Reason: "FamilyMissing", Message: "this cluster has no " + f + " address for it"})
 		}
+	}
+}
+
+// keepAddresses gives the import the addresses that it has, because its derived
+// Service could not be written.
+func (p *importPlan) keepAddresses(have importState, refused bool) {
+	if d := have.Derived; d != nil && canBecome(&d.Spec, &p.Derived.Spec) {
+		p.takeAddresses(d)
+		return
+	}
+	p.NoService = refused
+	if ours(have.Import) && have.Import.Spec.Type == p.Import.Spec.Type {
+		p.Import.Spec.IPs, p.Import.Spec.IPFamilies = have.Import.Spec.IPs, have.Import.Spec.IPFamilies
 	}
 }
 

@@ -48,6 +48,8 @@ func wantImportStatus(imp *mcsv1beta1.ServiceImport, plan importPlan, had []disc
 	case plan.NoFamily:
 		ready.Status, ready.Reason = metav1.ConditionFalse, string(mcsv1beta1.ServiceImportReasonIPFamilyNotSupported)
 		ready.Message = "this cluster supports none of its IP families: " + strings.Join(plan.Families, ", ")
+	case plan.NoService:
+		ready.Status, ready.Reason = metav1.ConditionFalse, string(mcsv1beta1.ServiceImportReasonPending)
 	case plan.Derived == nil:
 		ready.Status, ready.Reason = metav1.ConditionFalse, string(mcsv1beta1.ServiceImportReasonPending)
 		ready.Message = "no exporting cluster has a port"

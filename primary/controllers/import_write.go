@@ -5,17 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/federation"
 )
 
 // write brings the import to what plan says. The import is first, because all
-// else is owned by it; then the Service, whose addresses become the import's.
+// else is owned by it; then the Service, whose addresses become the import's. What
+// fails of one object holds up no other: the error joins all, and what the API
+// server refuses is told on the import.
 func (r *Imports) write(ctx context.Context, key objectKey, have importState, plan importPlan) error {
 	imp := have.Import
 	if imp == nil || !ours(imp) {
@@ -29,23 +35,46 @@ func (r *Imports) write(ctx context.Context, key objectKey, have importState, pl
 		r.log.Info("import made", "service", key.String(), "taken_back", have.Import != nil)
 	}
 	owner := []metav1.OwnerReference{{APIVersion: mcsv1beta1.GroupVersion.String(), Kind: "ServiceImport", Name: imp.Name, UID: imp.UID, Controller: new(true)}}
+	var failed failures
 	if plan.Derived != nil {
 		derived, err := r.writeDerived(ctx, have.Derived, plan, owner)
-		if err != nil && !errors.Is(err, errNoFamily) {
-			return fmt.Errorf("derived service: %w", err)
+		switch {
+		case err == nil || errors.Is(err, errNoFamily):
+			plan.takeAddresses(derived)
+		default:
+			failed.note("derived service", plan.Derived.Name, err)
+			plan.keepAddresses(have, refuses(err))
 		}
-		plan.takeAddresses(derived)
 	}
 	if !sameImport(imp, plan.Import) {
-		var err error
-		if imp, err = r.writeImport(ctx, imp, plan.Import); err != nil {
-			return fmt.Errorf("apply import: %w", err)
+		if now, err := r.writeImport(ctx, imp, plan.Import); err != nil {
+			failed.note("import", key.Name, err)
+		} else {
+			imp = now
 		}
 	}
-	if err := r.writeSlices(ctx, have.Slices, plan, owner); err != nil {
-		return err
+	r.writeSlices(ctx, have.Slices, plan, owner, &failed)
+	plan.Notes = append(slices.Clone(plan.Notes), failed.refused...)
+	return errors.Join(failed.err, r.writeImportStatus(ctx, imp, plan, have.Slices))
+}
+
+// failures are what of an import could not be written.
+type failures struct {
+	err     error
+	refused []federation.Problem // of these, what the API server refuses as it is
+}
+
+func (f *failures) note(kind, name string, err error) {
+	f.err = errors.Join(f.err, fmt.Errorf("%s %s: %w", kind, name, err))
+	if refuses(err) {
+		f.refused = append(f.refused, federation.Problem{Reason: reasonObjectRefused, Message: fmt.Sprintf("the API server refuses the %s %s: %v", kind, name, err)})
 	}
-	return r.writeImportStatus(ctx, imp, plan, have.Slices)
+}
+
+// refuses reports whether err is the API server's word on an object: the same
+// again would be refused again.
+func refuses(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
 
 // writeImport writes an import. What somebody else has put into its spec and an
@@ -63,7 +92,7 @@ func (r *Imports) writeImport(ctx context.Context, have, want *mcsv1beta1.Servic
 	return out, err
 }
 
-func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSlice, plan importPlan, owner []metav1.OwnerReference) error {
+func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSlice, plan importPlan, owner []metav1.OwnerReference, failed *failures) {
 	byName := map[string]*discoveryv1.EndpointSlice{}
 	for i := range have {
 		byName[have[i].Name] = &have[i]
@@ -76,12 +105,13 @@ func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSl
 		}
 		if old != nil && old.AddressType != want.AddressType { // immutable
 			if err := r.local.Delete(ctx, old); client.IgnoreNotFound(err) != nil {
-				return fmt.Errorf("delete slice %s: %w", old.Name, err)
+				failed.note("slice", old.Name, err)
+				continue
 			}
 		}
 		want.OwnerReferences = owner
 		if err := r.local.apply(ctx, want.DeepCopy()); err != nil {
-			return fmt.Errorf("apply slice %s: %w", want.Name, err)
+			failed.note("slice", want.Name, err)
 		}
 	}
 	for _, old := range byName {
@@ -89,10 +119,9 @@ func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSl
 			continue
 		}
 		if err := r.local.Delete(ctx, old); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete slice %s: %w", old.Name, err)
+			failed.note("slice", old.Name, err)
 		}
 	}
-	return nil
 }
 
 // remove deletes the import; what it owns goes with it, but is deleted here too,
@@ -109,10 +138,11 @@ func (r *Imports) remove(ctx context.Context, have importState) error {
 	for i := range have.Slices {
 		objs = append(objs, &have.Slices[i])
 	}
+	var failed error
 	for _, o := range objs {
 		if err := r.local.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete %T %s: %w", o, o.GetName(), err)
+			failed = errors.Join(failed, fmt.Errorf("delete %T %s: %w", o, o.GetName(), err))
 		}
 	}
-	return nil
+	return failed
 }
