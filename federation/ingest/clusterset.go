@@ -207,11 +207,14 @@ func (b *builder) exporter(c *cluster, n Name) (exporting, bool) {
 	return e, true
 }
 
-// reserved reports whether a namespace means something else in every cluster.
+// reserved reports whether a namespace means something else in every cluster, and
+// was not allowed all the same.
 func (in *Inputs) reserved(namespace string) bool {
 	switch namespace {
-	case "kube-system", "kube-public", "kube-node-lease", in.Namespace:
+	case in.Namespace:
 		return true
+	case "kube-system", "kube-public", "kube-node-lease":
+		return !slices.Contains(in.ExportNamespaces, namespace)
 	}
 	return false
 }

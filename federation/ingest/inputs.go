@@ -19,6 +19,10 @@ type Inputs struct {
 	// EntryFrom is Cluster.EntryFrom of the served clusters, in any order. Set it
 	// before anything else.
 	EntryFrom []netip.Prefix
+	// ExportNamespaces are system namespaces of Kubernetes ("kube-system") whose
+	// exports are taken after all, of every cluster; Namespace never is. Set it
+	// before anything else.
+	ExportNamespaces []string
 
 	clusters map[federation.ClusterName]*cluster
 	resolved map[string][]netip.Addr

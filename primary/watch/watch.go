@@ -50,6 +50,9 @@ type Options struct {
 	// EntryFrom are the ranges from which entry gateways may be called; nil means
 	// those of nodes and pods.
 	EntryFrom []netip.Prefix
+	// ExportNamespaces are system namespaces of Kubernetes whose exports are taken
+	// after all: kube-system, kube-public or kube-node-lease.
+	ExportNamespaces []string
 	// LookUp resolves gateway hostnames; nil means the system's resolver.
 	LookUp  func(ctx context.Context, host string) ([]netip.Addr, error)
 	Log     *slog.Logger // nil discards
@@ -113,7 +116,7 @@ func New(opts Options) (*Watcher, error) {
 		opts: opts, scheme: scheme, dirty: make(chan struct{}, 1), feeds: map[federation.ClusterName]*feed{}, resolved: map[string]resolution{},
 		inputs: ingest.NewInputs(opts.Domain, opts.Namespace), links: map[ingest.Name]*link{}, known: map[federation.ClusterName]map[ref]struct{}{},
 	}
-	w.inputs.EntryFrom = opts.EntryFrom
+	w.inputs.EntryFrom, w.inputs.ExportNamespaces = opts.EntryFrom, opts.ExportNamespaces
 	w.metrics = newMetrics(opts.Metrics)
 	w.registry, err = registry.New(registry.Options{
 		Local: opts.Local, Namespace: opts.Namespace, Cluster: string(opts.Cluster),
