@@ -10,22 +10,34 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation/mcs"
 )
 
-// owners tells which imports of one cluster have been given a number or an
-// address, of which each is for one. It is counted by slices.
-type owners[K comparable] map[K]map[Name]int
+// owners tells which imported slices of one cluster have been given a number or
+// an address, of which each is for one import.
+type owners[K comparable] map[K]map[owner]int
 
-// add counts a slice of import n in or, where by is -1, out, and marks the other
+// owner is a slice of import of.
+type owner struct {
+	since int64 // creation, seconds of Unix time
+	slice Name
+	of    Name
+}
+
+func (o owner) compare(p owner) int {
+	return cmp.Or(cmp.Compare(o.since, p.since), o.slice.Compare(p.slice))
+}
+
+// add counts slice s of import n in or, where by is -1, out, and marks the other
 // owners: which of them has it may have changed.
-func (o owners[K]) add(k K, n Name, by int, ch *Changes) {
+func (o owners[K]) add(k K, s *Slice, n Name, by int, ch *Changes) {
 	if o[k] == nil {
-		o[k] = map[Name]int{}
+		o[k] = map[owner]int{}
 	}
-	if o[k][n] += by; o[k][n] == 0 {
-		delete(o[k], n)
+	at := owner{s.Since.Unix(), s.Name, n}
+	if o[k][at] += by; o[k][at] == 0 {
+		delete(o[k], at)
 	}
 	for other := range o[k] {
-		if other != n {
-			ch.service(other)
+		if other.of != n {
+			ch.service(other.of)
 		}
 	}
 	if len(o[k]) == 0 {
@@ -33,26 +45,30 @@ func (o owners[K]) add(k K, n Name, by int, ch *Changes) {
 	}
 }
 
-// elsewhere returns another import that has k and comes before n.
+// elsewhere returns another import that has k: that of the oldest slice which says
+// so, as a new leader has it, and of equally old ones the first by name.
 func (o owners[K]) elsewhere(k K, n Name) (Name, bool) {
-	first := n
+	var first *owner
 	for other := range o[k] {
-		if other.Compare(first) < 0 {
-			first = other
+		if first == nil || other.compare(*first) < 0 {
+			first = &other
 		}
 	}
-	return first, first != n
+	if first == nil || first.of == n {
+		return n, false
+	}
+	return first.of, true
 }
 
 // own counts what an imported slice gives away.
 func (c *cluster) own(s *Slice, by int, ch *Changes) {
 	of := Name{s.Namespace, s.Service}
 	for _, p := range s.EntryPorts {
-		c.entryPorts.add(p.Port, of, by, ch)
+		c.entryPorts.add(p.Port, s, of, by, ch)
 	}
 	for i := range s.Endpoints {
 		if e := &s.Endpoints[i]; e.Pod != "" && e.Addr.IsValid() {
-			c.synthetic.add(e.Addr, of, by, ch)
+			c.synthetic.add(e.Addr, s, of, by, ch)
 		}
 	}
 }

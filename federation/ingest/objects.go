@@ -73,6 +73,7 @@ type Slice struct {
 	Name
 	Service   string // name of the Service, or of the import where Source is set
 	Source    federation.ClusterName
+	Since     time.Time // creation of an imported one, to the second
 	Ports     []SlicePort
 	Others    []OtherPort
 	Endpoints []SliceEndpoint

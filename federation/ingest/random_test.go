@@ -211,7 +211,7 @@ func (w *world) imported(n Name) Object {
 		Ports: []federation.Port{{Name: "http", Number: 80, Protocol: federation.ProtocolHTTP}}, Ready: []federation.CheckpointCount{{Port: 80, Count: uint32(r.IntN(3))}},
 	}
 	s := &Slice{
-		Name: Name{n.Namespace, fmt.Sprintf("isthmus-%s-%s", n.Name, source)}, Service: n.Name, Source: source,
+		Name: Name{n.Namespace, fmt.Sprintf("isthmus-%s-%s", n.Name, source)}, Service: n.Name, Source: source, Since: time.Unix(int64(r.IntN(3)), 0).UTC(),
 		Ports: []SlicePort{{"http", 8080}}, Endpoints: []SliceEndpoint{{Addr: w.addr()}},
 	}
 	s.Endpoints[0].Pod = pick(r, "", "a", "b")

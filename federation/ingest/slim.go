@@ -119,7 +119,7 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 		if s.Labels[discoveryv1.LabelManagedBy] != api.ManagedBy {
 			return nil // somebody else's import
 		}
-		out.Source = federation.ClusterName(source)
+		out.Source, out.Since = federation.ClusterName(source), s.CreationTimestamp.UTC()
 		out.Service = s.Labels[mcsv1beta1.LabelServiceName]
 		slimCheckpoint(out, s.Annotations[api.AnnotationCheckpoint])
 		slimEntryPorts(out, s.Annotations[api.AnnotationEntryPorts])
