@@ -19,7 +19,7 @@ import (
 // One range is said three times: to isthmusd, to the redirect and to the policy.
 func TestEntryGateway(t *testing.T) {
 	objs, err := install.Render(install.Values{Cluster: "east", Extra: map[string]any{
-		"entry": map[string]any{"ports": "31000-31999", "from": []any{"10.1.0.0/16", "fd00::/64"}, "replicas": 2}, "syntheticRange": "10.99.0.0/24", "lease": "1m30s",
+		"entry": map[string]any{"ports": "31000-31999", "from": []any{"10.1.0.0/16", "fd00::/64"}, "replicas": 2}, "syntheticRange": "10.99.0.0/24", "lease": "1m30s", "exportNamespaces": []any{"kube-system"},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestEntryGateway(t *testing.T) {
 		t.Errorf("the rollout is %+v, the pod has %d s to end", entry.Spec.Strategy, *pod.TerminationGracePeriodSeconds)
 	}
 	told := control.Spec.Template.Spec.Containers[0].Args
-	for _, want := range []string{"--entry-ports=31000-31999", "--entry-from=10.1.0.0/16", "--entry-from=fd00::/64", "--synthetic-range=10.99.0.0/24", "--lease=1m30s"} {
+	for _, want := range []string{"--entry-ports=31000-31999", "--entry-from=10.1.0.0/16", "--entry-from=fd00::/64", "--synthetic-range=10.99.0.0/24", "--lease=1m30s", "--export-namespaces=kube-system"} {
 		if !slices.Contains(told, want) {
 			t.Errorf("isthmusd is not told %s: %v", want, told)
 		}

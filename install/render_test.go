@@ -127,6 +127,7 @@ func TestRenderRefuses(t *testing.T) {
 		"addresses no range": {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.241.0.0"}}, "syntheticRange"},
 		"addresses too many": {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.0.0.0/4"}}, "syntheticRange"},
 		"lease no time":      {install.Values{Cluster: "east", Extra: map[string]any{"lease": "10 minutes"}}, "lease"},
+		"our namespace":      {install.Values{Cluster: "east", Extra: map[string]any{"exportNamespaces": []any{"isthmus-system"}}}, "exportNamespaces"},
 		"no such address":    {install.Values{Cluster: "east", Extra: map[string]any{"syntheticRange": "240.256.0.0/16"}}, "syntheticRange"},
 	} {
 		switch _, err := install.Render(c.values); {

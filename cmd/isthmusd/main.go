@@ -48,7 +48,7 @@ type settings struct {
 	image, pullPolicy, plane   string
 	allowServers               []string
 	entryPorts, synthetic      string
-	entryFrom                  []string
+	entryFrom, exportFrom      []string
 	lease                      time.Duration
 }
 
@@ -70,6 +70,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&s.plane, "dataplane", "builtin", "data plane of sidecars: builtin or envoy")
 	f.StringVar(&s.entryPorts, "entry-ports", server.DefaultEntryPorts, "ports at which the entry gateway serves imports, first and last")
 	f.StringSliceVar(&s.entryFrom, "entry-from", nil, "address ranges from which the entry gateway may be called, and for nothing else (default: this cluster's pods and nodes)")
+	f.StringSliceVar(&s.exportFrom, "export-namespaces", nil, "system namespaces whose services may be exported all the same, such as kube-system")
 	f.StringVar(&s.synthetic, "synthetic-range", server.DefaultSyntheticRange, "addresses that stand for pods of other networks")
 	f.DurationVar(&s.lease, "lease", 0, "how long a lost cluster's endpoints are kept where its ClusterLink does not say (default 10m)")
 	f.StringVar(&s.logText, "log-level", "info", "debug, info, warn or error")
@@ -127,7 +128,7 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 		Injection: webhook.Config{
 			Image: s.image, PullPolicy: corev1.PullPolicy(s.pullPolicy), Version: version, Dataplane: s.plane, Resources: resources,
 		},
-		EntryPorts: ranges.ports, EntryFrom: ranges.from, Synthetic: ranges.synthetic, Lease: s.lease,
+		EntryPorts: ranges.ports, EntryFrom: ranges.from, ExportNamespaces: ranges.namespaces, Synthetic: ranges.synthetic, Lease: s.lease,
 		Log: log, Metrics: metrics,
 	}, nil
 }

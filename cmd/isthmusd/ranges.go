@@ -8,11 +8,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/primary/server"
 )
 
-// ranges are the flags that are ranges, read.
+// ranges are the flags that are ranges or lists, read.
 type ranges struct {
-	ports     api.PortRange
-	from      []netip.Prefix
-	synthetic netip.Prefix
+	ports      api.PortRange
+	from       []netip.Prefix
+	synthetic  netip.Prefix
+	namespaces []string
 }
 
 func (s *settings) ranges() (out ranges, err error) {
@@ -24,6 +25,9 @@ func (s *settings) ranges() (out ranges, err error) {
 	}
 	if out.synthetic, err = server.ParseSyntheticRange(s.synthetic); err != nil {
 		return out, fmt.Errorf("--synthetic-range: %w", err)
+	}
+	if out.namespaces, err = server.ParseExportNamespaces(s.exportFrom); err != nil {
+		return out, fmt.Errorf("--export-namespaces: %w", err)
 	}
 	return out, nil
 }

@@ -60,6 +60,9 @@ type Options struct {
 	// nothing else; nil means those of the cluster's pods and nodes. See
 	// ParseEntryFrom.
 	EntryFrom []netip.Prefix
+	// ExportNamespaces are the system namespaces whose services may be exported
+	// all the same. See ParseExportNamespaces.
+	ExportNamespaces []string
 	// Lease is how long a lost cluster's endpoints are kept where its ClusterLink
 	// does not say; 0 leaves it to the links. At least MinLease.
 	Lease time.Duration

@@ -119,7 +119,7 @@ func (s *Server) assemble() (*parts, error) {
 			p.ads.Update(snapshot)
 			p.elected.Update(snapshot)
 		},
-		AllowServers: s.opts.AllowServers, EntryFrom: s.opts.EntryFrom, Log: s.log, Metrics: s.opts.Metrics,
+		AllowServers: s.opts.AllowServers, EntryFrom: s.opts.EntryFrom, ExportNamespaces: s.opts.ExportNamespaces, Log: s.log, Metrics: s.opts.Metrics,
 	})
 	if err != nil {
 		return nil, err
