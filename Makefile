@@ -31,6 +31,8 @@ test: build ## all tests but end to end, with the race detector
 	go test -race -timeout 20m $(if $(RUN),-run '$(RUN)') $(TEST)
 	$(call say,tests of the nested module sandbox/kube)
 	cd sandbox/kube && CGO_ENABLED=0 go test -timeout 10m ./...
+	$(call say,tests of the nested module kind)
+	cd kind && CGO_ENABLED=0 go test -timeout 10m ./...
 
 .PHONY: e2e
 e2e: build ## end-to-end tests on the sandbox (two real clusters)
