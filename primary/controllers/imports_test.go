@@ -189,7 +189,7 @@ func TestOrphans(t *testing.T) {
 	eventually(t, "their ports rest", func() bool {
 		var noted corev1.ConfigMap
 		err := l.Direct.Get(t.Context(), client.ObjectKey{Namespace: api.SystemNamespace, Name: api.EntryRetiredName}, &noted)
-		return err == nil && strings.Contains(noted.Data["entry-ports"], ns+"/all/9080\n") && strings.Contains(noted.Data["entry-ports"], ns+"/slice/9080\n")
+		return err == nil && strings.Contains(noted.Data["entry-ports"], ns+"/all/9080 west\n") && strings.Contains(noted.Data["entry-ports"], ns+"/slice/9080 west\n")
 	})
 }
 
