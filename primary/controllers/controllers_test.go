@@ -312,14 +312,14 @@ func TestExportConditions(t *testing.T) {
 	exports.Update(with(known, problem("east", "PortConflict", "ports differ"), problem("east", "TypeConflict", "types differ"), problem("west", "NoService", "not ours")))
 	eventually(t, "conflict", is("Conflict", metav1.ConditionTrue, "PortConflict,TypeConflict", "ports differ; types differ"))
 	eventually(t, "valid", is("Valid", metav1.ConditionTrue, "Valid", ""))
-	exports.Update(with(known, problem("east", "EndpointRefused", "1 endpoints refused: 10.1.0.7 is west's")))
+	exports.Update(with(known, problem("east", "AddressClaimed", "1 endpoints refused: 10.1.0.7 is west's")))
 	eventually(t, "no conflict", is("Conflict", metav1.ConditionFalse, "NoConflicts", ""))
 	eventually(t, "ready with a note", is("Ready", metav1.ConditionTrue, "Exported", "1 endpoints refused"))
-	eventually(t, "the claimed address is a condition", is("isthmus.dev/EndpointRefused", metav1.ConditionTrue, "EndpointRefused", "10.1.0.7 is west's"))
+	eventually(t, "the claimed address is a condition", is("isthmus.dev/AddressClaimed", metav1.ConditionTrue, "AddressClaimed", "10.1.0.7 is west's"))
 	exports.Update(with(known))
 	eventually(t, "which goes with it", func() bool {
 		var e mcsv1beta1.ServiceExport
-		return l.Get(t.Context(), key, &e) == nil && meta.FindStatusCondition(e.Status.Conditions, "isthmus.dev/EndpointRefused") == nil
+		return l.Get(t.Context(), key, &e) == nil && meta.FindStatusCondition(e.Status.Conditions, "isthmus.dev/AddressClaimed") == nil
 	})
 }
 

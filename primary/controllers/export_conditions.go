@@ -32,17 +32,24 @@ const (
 // Reasons of ingest that are conditions by themselves: the export is made, without
 // something that belongs to it.
 const (
-	reasonEndpointRefused  = "EndpointRefused" // also where another cluster has claimed the address
+	reasonEndpointRefused  = "EndpointRefused"
+	reasonAddressClaimed   = "AddressClaimed" // by another cluster of the network
 	reasonInvalidMetadata  = "InvalidMetadata"
+	reasonInvalidPort      = "InvalidPort"
+	reasonInvalidSpec      = "InvalidServiceSpec"
+	reasonInvalidEndpoint  = "InvalidEndpoint"
+	reasonInvalidCreation  = "InvalidCreationTime"
+	reasonPortsLeftOut     = "PortsLeftOut"
 	reasonPortNotCarried   = "PortNotCarried"
-	reasonTooManyPorts     = "TooManyPorts"
+	reasonTooManyPorts     = "TooManyPorts" // nobody imports it
 	reasonTooManyEndpoints = "TooManyEndpoints"
 )
 
 func isOwnCondition(reason string) bool {
 	switch reason {
 	case reasonInvalidExportTo, reasonInvalidEntry, reasonInvalidLocalName, reasonNameTooLong, reasonInvalidPodName, reasonEntryPortsUsedUp, reasonSyntheticUsedUp,
-		reasonObjectRefused, reasonEndpointRefused, reasonInvalidMetadata, reasonPortNotCarried, reasonTooManyPorts, reasonTooManyEndpoints:
+		reasonObjectRefused, reasonEndpointRefused, reasonAddressClaimed, reasonInvalidMetadata, reasonInvalidPort, reasonInvalidSpec, reasonInvalidEndpoint,
+		reasonInvalidCreation, reasonPortsLeftOut, reasonPortNotCarried, reasonTooManyPorts, reasonTooManyEndpoints:
 		return true
 	}
 	return false
@@ -131,7 +138,7 @@ func pending(have *mcsv1beta1.ServiceExport, now metav1.Time) []metav1.Condition
 // isInvalid tells reasons for which nothing is exported.
 func isInvalid(reason string) bool {
 	switch reason {
-	case string(mcsv1beta1.ServiceExportReasonNoService), string(mcsv1beta1.ServiceExportReasonInvalidServiceType), "InvalidName", "SystemNamespace", reasonInvalidExportTo:
+	case string(mcsv1beta1.ServiceExportReasonNoService), string(mcsv1beta1.ServiceExportReasonInvalidServiceType), "InvalidName", "SystemNamespace", reasonInvalidExportTo, reasonTooManyPorts:
 		return true
 	}
 	return false

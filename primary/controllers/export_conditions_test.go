@@ -60,10 +60,14 @@ func TestOwnConditions(t *testing.T) {
 		},
 		"what ingest leaves out": {
 			snapshot(two, reviews([]federation.Export{export("east")})), []federation.Problem{
-				problem("EndpointRefused"), problem("InvalidMetadata"), problem("PortNotCarried"), problem("TooManyPorts"), problem("TooManyEndpoints"),
+				problem("EndpointRefused"), problem("InvalidMetadata"), problem("PortNotCarried"), problem("AddressClaimed"), problem("TooManyEndpoints"),
 			},
-			"Valid=True/Valid Ready=True/Exported! Conflict=False/NoConflicts isthmus.dev/EndpointRefused=True/EndpointRefused! isthmus.dev/InvalidMetadata=True/InvalidMetadata! " +
-				"isthmus.dev/PortNotCarried=True/PortNotCarried! isthmus.dev/TooManyEndpoints=True/TooManyEndpoints! isthmus.dev/TooManyPorts=True/TooManyPorts!",
+			"Valid=True/Valid Ready=True/Exported! Conflict=False/NoConflicts isthmus.dev/AddressClaimed=True/AddressClaimed! isthmus.dev/EndpointRefused=True/EndpointRefused! " +
+				"isthmus.dev/InvalidMetadata=True/InvalidMetadata! isthmus.dev/PortNotCarried=True/PortNotCarried! isthmus.dev/TooManyEndpoints=True/TooManyEndpoints!",
+		},
+		"more ports than an export may have": {
+			snapshot(two), []federation.Problem{problem("TooManyPorts")},
+			"Valid=False/TooManyPorts! Ready=False/Failed! Conflict=False/NoConflicts isthmus.dev/TooManyPorts=True/TooManyPorts!",
 		},
 		"a pod's name is too long": {
 			snapshot(two, headless("db-0", strings.Repeat("d", 64))), nil,
