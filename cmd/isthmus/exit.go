@@ -64,6 +64,9 @@ func hint(err error) string {
 	if c, ok := errors.AsType[clusterset.CheckError](err); ok {
 		return c.Finding.Next
 	}
+	if n, ok := errors.AsType[clusterset.NoAddressError](err); ok {
+		return n.Next()
+	}
 	switch {
 	case errors.Is(err, cluster.ErrNoContext):
 		return "kubectl config get-contexts lists them; --kubeconfig names another file (isthmus sandbox kubeconfig)"

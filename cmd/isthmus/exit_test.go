@@ -43,12 +43,13 @@ func TestExitCodes(t *testing.T) {
 func TestHints(t *testing.T) {
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New("no"))
 	for err, want := range map[error]string{
-		fmt.Errorf("a: %w", cluster.ErrNoContext):       "get-contexts",
-		fmt.Errorf("a: %w", clusterset.ErrOtherRoot):    "--root-cert",
-		fmt.Errorf("a: %w", clusterset.ErrName):         "--cluster-name",
-		fmt.Errorf("a: %w", clusterset.ErrNotInstalled): "isthmus install",
-		fmt.Errorf("a: %w", forbidden):                  "precheck",
-		withHint(errors.New("a"), "do that"):            "do that",
+		fmt.Errorf("a: %w", cluster.ErrNoContext):                                                      "get-contexts",
+		fmt.Errorf("a: %w", clusterset.ErrOtherRoot):                                                   "--root-cert",
+		fmt.Errorf("a: %w", clusterset.ErrName):                                                        "--cluster-name",
+		fmt.Errorf("a: %w", clusterset.ErrNotInstalled):                                                "isthmus install",
+		fmt.Errorf("a: %w", forbidden):                                                                 "precheck",
+		fmt.Errorf("a: %w", clusterset.NoAddressError{Context: "east", Err: context.DeadlineExceeded}): "east --set gateway.serviceType=NodePort",
+		withHint(errors.New("a"), "do that"):                                                           "do that",
 	} {
 		if got := describe(err); !strings.Contains(got, "\nnext: ") || !strings.Contains(got, want) {
 			t.Errorf("%q lacks %q", got, want)

@@ -2,7 +2,9 @@ package clusterset
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,62 +15,127 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/federation/ingest"
 )
 
-// gatewayPatience is how long a load balancer may take to give an address.
-const gatewayPatience = 2 * time.Minute
+// gatewayWait is how install waits for a load balancer.
+type gatewayWait struct {
+	patience time.Duration     // how long it may take to give an address
+	notice   time.Duration     // when to say that there is none yet
+	say      func(text string) // progress; called by the waiting goroutine
+}
 
-// GatewayAddresses waits until a gateway of the cluster has outside addresses,
-// and returns them, host:port, sorted. A cluster without a gateway has none.
-func GatewayAddresses(ctx context.Context, c *cluster.Cluster, namespace string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, gatewayPatience)
+// NoAddressError says that no load balancer gave the gateway of a context an
+// address. It wraps why the wait ended.
+type NoAddressError struct {
+	Context string
+	Err     error
+}
+
+func (e NoAddressError) Error() string { return e.Err.Error() }
+func (e NoAddressError) Unwrap() error { return e.Err }
+
+// Next returns what to do where there is no load balancer.
+func (e NoAddressError) Next() string {
+	return "isthmus install " + e.Context + " --set gateway.serviceType=NodePort, or --gateway-address HOST:PORT"
+}
+
+// addresses waits until a gateway of the cluster has outside addresses, and
+// returns them, host:port, sorted. A cluster without a gateway has none.
+func (w gatewayWait) addresses(ctx context.Context, c *cluster.Cluster, namespace string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
 	defer cancel()
 	var addresses []string
-	err := cluster.Until(ctx, "an address of the east-west gateway in "+c.Context, func(ctx context.Context) (string, error) {
-		list, err := c.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{LabelSelector: api.LabelGateway + "=" + api.GatewayEastWest})
-		if err != nil {
+	start, said, waiting := time.Now(), false, false
+	err := cluster.Until(ctx, "an address of the east-west gateway in "+c.Context, func(ctx context.Context) (missing string, err error) {
+		var services []corev1.Service
+		if services, addresses, err = gateways(ctx, c, namespace); err != nil {
 			return "", err
 		}
-		addresses = nil
-		for i := range list.Items {
-			addresses = append(addresses, outside(&list.Items[i])...)
+		waiting = len(services) > 0 && len(addresses) == 0 && services[0].Spec.Type == corev1.ServiceTypeLoadBalancer
+		if !waiting {
+			return "", nil
 		}
-		if len(list.Items) > 0 && len(addresses) == 0 && list.Items[0].Spec.Type == corev1.ServiceTypeLoadBalancer {
-			return "its Service has no load balancer address yet", nil
+		if !said && time.Since(start) >= w.notice {
+			said = true
+			w.say(fmt.Sprintf("wait for the east-west gateway's address: none after %s; without a load balancer: %s", w.notice, NoAddressError{Context: c.Context}.Next()))
 		}
-		return "", nil
+		return "its Service has no load balancer address yet (has the cluster a load balancer?)", nil
 	})
-	slices.Sort(addresses)
+	if err != nil && waiting {
+		return nil, NoAddressError{Context: c.Context, Err: err}
+	}
 	return addresses, err
 }
 
 // GatewaysNow returns the addresses that gateways of the cluster have now, sorted.
 func GatewaysNow(ctx context.Context, c *cluster.Cluster, namespace string) ([]string, error) {
+	_, addresses, err := gateways(ctx, c, namespace)
+	return addresses, err
+}
+
+// gateways reads the gateways' Services and, for a NodePort, the nodes.
+func gateways(ctx context.Context, c *cluster.Cluster, namespace string) ([]corev1.Service, []string, error) {
 	list, err := c.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{LabelSelector: api.LabelGateway + "=" + api.GatewayEastWest})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var nodes []*ingest.Node
+	if slices.ContainsFunc(list.Items, func(s corev1.Service) bool { return s.Spec.Type == corev1.ServiceTypeNodePort }) {
+		found, err := c.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, nil, fmt.Errorf("list the nodes of a NodePort: %w", err)
+		}
+		for i := range found.Items {
+			nodes = append(nodes, ingest.SlimNode(&found.Items[i]))
+		}
 	}
 	var addresses []string
 	for i := range list.Items {
-		addresses = append(addresses, outside(&list.Items[i])...)
+		addresses = append(addresses, outside(ingest.SlimService(&list.Items[i]), nodes)...)
 	}
 	slices.Sort(addresses)
-	return addresses, nil
+	return list.Items, slices.Compact(addresses), nil
 }
 
-// outside returns the addresses that a gateway's Service tells itself; those of
-// a NodePort are its nodes' and not told here.
-func outside(s *corev1.Service) []string {
-	if given := s.Annotations[api.AnnotationGatewayAddresses]; given != "" {
-		return strings.Split(given, ",")
-	}
+// outside returns a gateway's addresses as the control plane derives them
+// (federation/ingest, clusters.go): given by hand, else the load balancers',
+// else a NodePort's at each node.
+func outside(s *ingest.Service, nodes []*ingest.Node) []string {
 	var out []string
-	for _, ingress := range s.Status.LoadBalancer.Ingress {
-		host := ingress.IP
-		if host == "" {
-			host = ingress.Hostname
+	if s.ByHand != "" {
+		for t := range strings.SplitSeq(s.ByHand, ",") {
+			out = append(out, strings.TrimSpace(t))
 		}
-		out = append(out, net.JoinHostPort(host, strconv.Itoa(api.PortEastWest)))
+		return out
+	}
+	port, ok := gatewayPort(s.Ports)
+	if !ok {
+		return nil
+	}
+	for _, host := range s.Balancers {
+		out = append(out, net.JoinHostPort(host, strconv.Itoa(int(port.Number))))
+	}
+	if len(out) > 0 || !s.NodePort || port.NodePort == 0 {
+		return out
+	}
+	for _, n := range nodes {
+		for _, a := range n.Addrs {
+			out = append(out, netip.AddrPortFrom(a, port.NodePort).String())
+		}
 	}
 	return out
+}
+
+// gatewayPort finds the port that leads to the gateway's listener.
+func gatewayPort(ports []ingest.ServicePort) (ingest.ServicePort, bool) {
+	for _, leads := range []func(ingest.ServicePort) bool{
+		func(p ingest.ServicePort) bool { return p.Number == api.PortEastWest },
+		func(p ingest.ServicePort) bool { return p.Target == strconv.Itoa(api.PortEastWest) },
+	} {
+		if i := slices.IndexFunc(ports, leads); i >= 0 {
+			return ports[i], true
+		}
+	}
+	return ingest.ServicePort{}, false
 }

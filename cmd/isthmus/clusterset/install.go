@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -155,7 +156,8 @@ func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report,
 			return fmt.Errorf("install in %s: %w", p.cluster.Context, err)
 		}
 		say("wait for the east-west gateway's address")
-		_, err := GatewayAddresses(ctx, p.cluster, api.SystemNamespace)
+		wait := gatewayWait{patience: 2 * time.Minute, notice: 30 * time.Second, say: say}
+		_, err := wait.addresses(ctx, p.cluster, api.SystemNamespace)
 		return err
 	})
 	err = group.Wait() // writes dns
