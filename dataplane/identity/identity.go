@@ -58,6 +58,7 @@ type Identity struct {
 	bundle   trust.Bundle
 	changed  chan struct{} // closed at each change of svid or bundle
 	status   Status
+	absent   bool // a dial found nobody, and none was connected since
 	useToken bool // the last attempt with the SVID failed: try without
 }
 

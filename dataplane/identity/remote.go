@@ -44,19 +44,15 @@ func (i *Identity) dial() (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(credentials.NewTLS(tls)),
 		grpc.WithPerRPCCredentials(tokenCredentials{i}),
 		grpc.WithNoProxy(),
+		grpc.WithContextDialer(i.dialControl),
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			Backoff:           backoff.Config{BaseDelay: firstDial, Multiplier: 2, Jitter: 0.2, MaxDelay: mostDial},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 	}
-	target := "dns:///" + i.opts.Discovery
-	if i.opts.Dial != nil {
-		target = "passthrough:///" + i.opts.Discovery
-		options = append(options, grpc.WithContextDialer(i.opts.Dial))
-	}
-	return grpc.NewClient(target, options...)
+	return grpc.NewClient("passthrough:///"+i.opts.Discovery, options...) // each dial resolves the name anew
 }
 
 // signRemote has isthmusd sign a CSR.

@@ -17,6 +17,8 @@ import (
 const (
 	firstBackoff = time.Second
 	mostBackoff  = time.Minute
+	firstDial    = 200 * time.Millisecond // from one dial of isthmusd to the next; doubles
+	mostDial     = 2 * time.Second
 	signTimeout  = 15 * time.Second
 	alarmAt      = 4 // complain loudly when less than 1/alarmAt of the life is left
 )
@@ -26,11 +28,16 @@ const (
 func (i *Identity) renew(ctx context.Context) {
 	var since time.Time // when the current SVID came; zero: from an earlier process
 	for failures := 0; ; {
-		delay := i.untilRenewal(since, time.Now(), mathrand.Float64())
+		var alive bool
 		if failures > 0 {
-			delay = retryAfter(failures, mathrand.Float64())
+			var connected bool
+			if connected, alive = i.sleepAfter(ctx, retryAfter(failures, mathrand.Float64())); connected {
+				failures = 0
+			}
+		} else {
+			alive = i.sleep(ctx, i.untilRenewal(since, time.Now(), mathrand.Float64()))
 		}
-		if !i.sleep(ctx, delay) {
+		if !alive {
 			return
 		}
 		select { // this attempt answers whoever woke us before it
