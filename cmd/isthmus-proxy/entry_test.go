@@ -304,9 +304,9 @@ func TestGatewayKinds(t *testing.T) {
 		{append([]string{"gateway", "--kind=west-east"}, good...), nil, `gateway kind "west-east" is neither east-west nor entry`},
 		{append([]string{"gateway"}, good...), map[string]string{"ISTHMUS_GATEWAY": "sidecar"}, `gateway kind "sidecar" is neither`},
 		{append([]string{"sidecar", "--kind=entry"}, good...), nil, "unknown flag"},
-		{[]string{"intercept", "--entry-ports=29999-20000"}, nil, "entry ports: range"},
-		{[]string{"intercept", "--entry-ports=15000-15500"}, nil, "port 15000 is the gateway's own"},
-		{[]string{"intercept"}, map[string]string{"ISTHMUS_ENTRY_PORTS": "many"}, `entry ports: "many" is no range`},
+		{[]string{"intercept", "--entry-ports=29999-20000"}, nil, "does not lie within 1024-65535 in ascending order"},
+		{[]string{"intercept", "--entry-ports=15000-15500"}, nil, "holds ports from 15000 to 15099, which are the proxy's own"},
+		{[]string{"intercept"}, map[string]string{"ISTHMUS_ENTRY_PORTS": "many"}, `"many" is not of the form 20000-29999`},
 		{[]string{"intercept", "--entry-ports=20000-29999", "--exclude-inbound-ports=80"}, nil, "an entry gateway redirects its ports alone"},
 	} {
 		var errs bytes.Buffer

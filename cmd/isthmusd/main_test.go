@@ -11,7 +11,7 @@ import (
 func TestBadFlags(t *testing.T) {
 	for flag, says := range map[string]string{
 		"--entry-ports=20000":          "--entry-ports: not a range of ports",
-		"--entry-ports=14000-16000":    "--entry-ports: \"14000-16000\" holds ports from 15000 to 15099",
+		"--entry-ports=14000-16000":    "\"14000-16000\" holds ports from 15000 to 15099",
 		"--entry-from=10.0.0.0":        "--entry-from: \"10.0.0.0\" is not an address range",
 		"--entry-from=0.0.0.0/0":       "no open relay",
 		"--synthetic-range=fd00::/64":  "--synthetic-range: \"fd00::/64\" is not IPv4",
