@@ -110,11 +110,12 @@ func clientPod(ctx context.Context, c *cluster.Cluster) (*corev1.Pod, error) {
 }
 
 // ask sends the request; the first may come before the configuration, so it is
-// tried again for a while. Until the client's proxy knows the name it passes the
+// tried again for a while. Until a client's proxy knows the name it passes the
 // connection through, and the entry gateway takes it as that of any pod.
 func (p *Path) ask(ctx context.Context, c *cluster.Cluster, client *corev1.Pod, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, firstRequestPatience)
 	defer cancel()
+	meshed := client.Annotations[api.AnnotationInjected] != ""
 	return cluster.Until(ctx, "an answer of "+target, func(ctx context.Context) (string, error) {
 		out, err := c.Output(ctx, Namespace, client.Name, "client", "/isthmus-samples", "get", target)
 		if err != nil {
@@ -135,7 +136,7 @@ func (p *Path) ask(ctx context.Context, c *cluster.Cluster, client *corev1.Pod, 
 		if err := json.Unmarshal(answer.Body, &body); err != nil {
 			return "", fmt.Errorf("read answer: %w", err)
 		}
-		if strings.HasSuffix(body.Served.Caller.ID, "/ns/"+api.SystemNamespace+"/sa/"+api.EntryName) {
+		if meshed && strings.HasSuffix(body.Served.Caller.ID, "/ns/"+api.SystemNamespace+"/sa/"+api.EntryName) {
 			return "it came through the entry gateway", nil
 		}
 		p.Status, p.Millis, p.Server = answer.Status, answer.MS, body.Served
