@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -119,8 +121,12 @@ func (b *builder) gateways(c *cluster) []federation.Gateway {
 	return slices.CompactFunc(out, func(a, b federation.Gateway) bool { return a.Addr == b.Addr })
 }
 
-// gatewayTexts lists a gateway Service's outside addresses as "host:port".
-func (c *cluster) gatewayTexts(s *Service) []string {
+func (c *cluster) gatewayTexts(s *Service) []string { return GatewayAddresses(s, maps.Values(c.nodes)) }
+
+// GatewayAddresses lists the outside addresses of an east-west gateway's Service as
+// "host:port", in no order: those given by hand, else the load balancers', else a
+// NodePort's at each of nodes.
+func GatewayAddresses(s *Service, nodes iter.Seq[*Node]) []string {
 	if s.ByHand != "" {
 		var out []string
 		for t := range strings.SplitSeq(s.ByHand, ",") {
@@ -139,7 +145,7 @@ func (c *cluster) gatewayTexts(s *Service) []string {
 	if len(out) > 0 || !s.NodePort || port.NodePort == 0 {
 		return out
 	}
-	for _, n := range c.nodes {
+	for n := range nodes {
 		for _, a := range n.Addrs {
 			out = append(out, netip.AddrPortFrom(a, port.NodePort).String())
 		}

@@ -3,11 +3,7 @@ package clusterset
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -92,50 +88,8 @@ func gateways(ctx context.Context, c *cluster.Cluster, namespace string) ([]core
 	}
 	var addresses []string
 	for i := range list.Items {
-		addresses = append(addresses, outside(ingest.SlimService(&list.Items[i]), nodes)...)
+		addresses = append(addresses, ingest.GatewayAddresses(ingest.SlimService(&list.Items[i]), slices.Values(nodes))...)
 	}
 	slices.Sort(addresses)
 	return list.Items, slices.Compact(addresses), nil
-}
-
-// outside returns a gateway's addresses as the control plane derives them
-// (federation/ingest, clusters.go): given by hand, else the load balancers',
-// else a NodePort's at each node.
-func outside(s *ingest.Service, nodes []*ingest.Node) []string {
-	var out []string
-	if s.ByHand != "" {
-		for t := range strings.SplitSeq(s.ByHand, ",") {
-			out = append(out, strings.TrimSpace(t))
-		}
-		return out
-	}
-	port, ok := gatewayPort(s.Ports)
-	if !ok {
-		return nil
-	}
-	for _, host := range s.Balancers {
-		out = append(out, net.JoinHostPort(host, strconv.Itoa(int(port.Number))))
-	}
-	if len(out) > 0 || !s.NodePort || port.NodePort == 0 {
-		return out
-	}
-	for _, n := range nodes {
-		for _, a := range n.Addrs {
-			out = append(out, netip.AddrPortFrom(a, port.NodePort).String())
-		}
-	}
-	return out
-}
-
-// gatewayPort finds the port that leads to the gateway's listener.
-func gatewayPort(ports []ingest.ServicePort) (ingest.ServicePort, bool) {
-	for _, leads := range []func(ingest.ServicePort) bool{
-		func(p ingest.ServicePort) bool { return p.Number == api.PortEastWest },
-		func(p ingest.ServicePort) bool { return p.Target == strconv.Itoa(api.PortEastWest) },
-	} {
-		if i := slices.IndexFunc(ports, leads); i >= 0 {
-			return ports[i], true
-		}
-	}
-	return ingest.ServicePort{}, false
 }

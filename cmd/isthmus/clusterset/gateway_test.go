@@ -70,7 +70,7 @@ func TestOutside(t *testing.T) {
 			derived = append(derived, g.Addr.String())
 		}
 		slices.Sort(derived)
-		got := outside(ingest.SlimService(s), slim)
+		got := ingest.GatewayAddresses(ingest.SlimService(s), slices.Values(slim))
 		slices.Sort(got)
 		if !slices.Equal(got, test.want) || !slices.Equal(derived, test.want) {
 			t.Errorf("%s: got %v, the control plane %v, want %v", name, got, derived, test.want)
