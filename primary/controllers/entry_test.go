@@ -142,7 +142,7 @@ func told(all map[string]discoveryv1.EndpointSlice) func(*federation.Service) {
 
 func options() controllers.ImportOptions {
 	return controllers.ImportOptions{
-		Cluster: "east", EntryPorts: controllers.PortRange{First: 20000, Last: 29999}, Synthetic: netip.MustParsePrefix("240.241.0.0/16"), Log: discard,
+		Cluster: "east", EntryPorts: api.PortRange{First: 20000, Last: 29999}, Synthetic: netip.MustParsePrefix("240.241.0.0/16"), Log: discard,
 	}
 }
 
@@ -285,7 +285,7 @@ func TestTermsAgree(t *testing.T) {
 	h := watchHolders(t, a)
 	ns := env.Namespace(t)
 	opts := options()
-	opts.EntryPorts = controllers.PortRange{First: 31000, Last: 31039}
+	opts.EntryPorts = api.PortRange{First: 31000, Last: 31039}
 	opts.Synthetic = netip.MustParsePrefix("240.250.0.0/25")
 	dice := rand.New(rand.NewPCG(1, 2))
 	exported := map[string]bool{}
@@ -355,7 +355,7 @@ func TestTermReadsLive(t *testing.T) {
 	l := local(t)
 	ns := env.Namespace(t)
 	opts := options()
-	opts.EntryPorts = controllers.PortRange{First: 32000, Last: 32000} // there is one
+	opts.EntryPorts = api.PortRange{First: 32000, Last: 32000} // there is one
 	held := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: ns, Name: "held", Annotations: map[string]string{api.AnnotationEntryPorts: "80=32000"},

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
 )
 
@@ -78,7 +79,7 @@ func TestEntriesAreUrgent(t *testing.T) {
 		const all = 1000
 		at := map[string]time.Duration{}
 		var mu sync.Mutex
-		n := newNumbers(PortRange{20000, 29999}, range4{}, &book{})
+		n := newNumbers(api.PortRange{First: 20000, Last: 29999}, range4{}, &book{})
 		n.settle(reviewsKey, ports(80), noon)
 		r := &Imports{cluster: "east", numbers: n}
 		began := time.Now()

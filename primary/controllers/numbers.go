@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
 )
@@ -44,7 +45,7 @@ type given struct {
 // elected replica. What is given is kept in the slices that its user writes; what
 // was given up, in the ledger.
 type numbers struct {
-	ports     PortRange
+	ports     api.PortRange
 	addresses range4
 	ledger    ledger
 
@@ -68,7 +69,7 @@ func (m marks) reached(want marks) bool {
 }
 
 // newNumbers returns numbers of which none is given.
-func newNumbers(ports PortRange, addresses range4, l ledger) *numbers {
+func newNumbers(ports api.PortRange, addresses range4, l ledger) *numbers {
 	n := &numbers{ports: ports, addresses: addresses, ledger: l, waiting: map[objectKey]marks{}, dirty: make(chan struct{}, 1)}
 	n.entry = newLot(int(ports.First), int(ports.Last), entryRest)
 	if ports.First == 0 {

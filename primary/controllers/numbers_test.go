@@ -15,6 +15,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/controllers/allot"
 )
@@ -51,7 +52,7 @@ func ports(numbers ...uint16) wanted {
 // and not given to others; while the ledger cannot be written, nobody may.
 func TestSettle(t *testing.T) {
 	b := &book{}
-	n := newNumbers(PortRange{20000, 20001}, range4{netip.MustParsePrefix("240.241.0.0/16")}, b)
+	n := newNumbers(api.PortRange{First: 20000, Last: 20001}, range4{netip.MustParsePrefix("240.241.0.0/16")}, b)
 	x, y := objectKey{Namespace: "a", Name: "x"}, objectKey{Namespace: "a", Name: "y"}
 	first, noted := n.settle(x, ports(80, 81), noon)
 	if !noted || len(first.Entry) != 2 || len(first.Short) != 0 {
@@ -96,7 +97,7 @@ func TestSettle(t *testing.T) {
 func TestSettleTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &book{}
-		n := newNumbers(PortRange{20000, 29999}, range4{}, b)
+		n := newNumbers(api.PortRange{First: 20000, Last: 29999}, range4{}, b)
 		const all = 5000
 		key := func(i int) objectKey { return objectKey{Namespace: "a", Name: fmt.Sprintf("svc-%d", i)} }
 		for i := range all {
@@ -131,7 +132,7 @@ func TestSettleTogether(t *testing.T) {
 
 func TestSettlePods(t *testing.T) {
 	b := &book{}
-	n := newNumbers(PortRange{}, range4{netip.MustParsePrefix("240.241.0.0/29")}, b)
+	n := newNumbers(api.PortRange{}, range4{netip.MustParsePrefix("240.241.0.0/29")}, b)
 	key := objectKey{Namespace: "a", Name: "db"}
 	want := wanted{Pods: map[podOf]bool{}}
 	for i := range 8 {
@@ -154,7 +155,7 @@ func TestSettlePods(t *testing.T) {
 // One cluster's exports do not use up a range: not in one import, nor in many, nor
 // by coming and going. What it does not get is told, with its name and its share.
 func TestShares(t *testing.T) {
-	n := newNumbers(PortRange{20000, 20999}, range4{netip.MustParsePrefix("240.241.0.0/28")}, &book{})
+	n := newNumbers(api.PortRange{First: 20000, Last: 20999}, range4{netip.MustParsePrefix("240.241.0.0/28")}, &book{})
 	of := func(cluster federation.ClusterName, ports int) wanted {
 		out := wanted{Ports: map[uint16]federation.ClusterName{}, Pods: map[podOf]bool{}}
 		for i := range ports {
@@ -212,26 +213,6 @@ func TestRange4(t *testing.T) {
 	}
 	if _, ok := (range4{netip.MustParsePrefix("240.241.0.0/16")}).offset(netip.MustParseAddr("fd00::1")); ok {
 		t.Error("another family")
-	}
-}
-
-func TestParsePortRange(t *testing.T) {
-	if r, err := ParsePortRange("20000-29999"); err != nil || r != (PortRange{20000, 29999}) || r.String() != "20000-29999" || !r.Contains(20000) || r.Contains(30000) {
-		t.Errorf("%v, %v", r, err)
-	}
-	for _, good := range []string{"1024-14999", "15001-15020", "15022-15089", "15091-15443", "15445-65535"} {
-		if _, err := ParsePortRange(good); err != nil {
-			t.Errorf("%q: %v", good, err)
-		}
-	}
-	for bad, why := range map[string]string{
-		"": "of the form", "20000": "of the form", "20000-": "of the form", "80-90": "1024-65535", "1023-2000": "1024-65535", "3000-2000": "ascending",
-		"20000-70000": "of the form", "a-b": "of the form", "20000-29999-3": "of the form",
-		"15000-15000": "port 15000", "15021-15021": "port 15021", "15090-16000": "port 15090", "15400-15444": "port 15444", "1024-65535": "the proxy's own",
-	} {
-		if r, err := ParsePortRange(bad); err == nil || !strings.Contains(err.Error(), why) {
-			t.Errorf("%q is %v: %v", bad, r, err)
-		}
 	}
 }
 
@@ -307,7 +288,7 @@ func TestWholeRangeRests(t *testing.T) {
 // A ledger that has no room for addresses holds up those alone who give some up.
 func TestOneListTooLong(t *testing.T) {
 	b := &book{tooLong: unnoted{Synthetic: errors.New("65534 rest")}}
-	n := newNumbers(PortRange{20000, 20099}, range4{netip.MustParsePrefix("240.241.0.0/16")}, b)
+	n := newNumbers(api.PortRange{First: 20000, Last: 20099}, range4{netip.MustParsePrefix("240.241.0.0/16")}, b)
 	x, y := objectKey{Namespace: "a", Name: "x"}, objectKey{Namespace: "a", Name: "y"}
 	n.settle(x, ports(80), noon)
 	n.settle(y, wanted{Pods: map[podOf]bool{{"west", "db-0"}: true}}, noon)

@@ -64,7 +64,7 @@ func newElected(opts Options, p *parts) (*elected, error) {
 	links.SetProber(prober)
 	e.controllers = map[string]controller{
 		"imports": controllers.NewImports(local, controllers.ImportOptions{
-			Cluster: opts.Cluster, Namespace: opts.Namespace, EntryPorts: controllers.PortRange(opts.EntryPorts), Synthetic: opts.Synthetic, Log: opts.Log,
+			Cluster: opts.Cluster, Namespace: opts.Namespace, EntryPorts: opts.EntryPorts, Synthetic: opts.Synthetic, Log: opts.Log,
 		}),
 		"exports":  controllers.NewExports(local, opts.Cluster, opts.Log),
 		"bundles":  controllers.NewBundles(local, func() []byte { return p.authority.Bundle().PEM() }, opts.Log),
