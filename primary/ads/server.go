@@ -97,6 +97,11 @@ func (s *Server) Update(snapshot *federation.Snapshot) {
 	}
 }
 
+// Serve tells which remotes the control plane of primary serves; see cache.Cache.
+func (s *Server) Serve(primary federation.ClusterName, remotes []federation.ClusterName) {
+	s.cache.Serve(primary, remotes)
+}
+
 // Problems returns which services cannot be expressed in xDS, and why.
 func (s *Server) Problems() map[federation.ServiceKey]string { return s.cache.Problems() }
 

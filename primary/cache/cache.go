@@ -25,6 +25,8 @@ type Cache struct {
 
 	mu       sync.Mutex
 	snapshot *federation.Snapshot // nil before the first
+	primary  federation.ClusterName
+	remotes  []federation.ClusterName // that primary serves
 	updated  time.Time
 	topology topology
 	gaps     gaps
@@ -60,7 +62,14 @@ func (c *Cache) Update(s *federation.Snapshot) {
 	defer c.mu.Unlock()
 	c.snapshot, c.updated, c.gaps = s, time.Now(), gapsOf(s)
 	c.topology = topologyOf(s).orSame(c.topology)
-	changed := c.renew()
+	c.spread(c.renew())
+}
+
+// refresh makes everything anew that comes from no service. Under mu.
+func (c *Cache) refresh() { c.spread(nil) }
+
+// spread brings changed services to all groups and members. Under mu.
+func (c *Cache) spread(changed []federation.ServiceKey) {
 	for _, g := range c.groups {
 		c.updateGroup(g, changed)
 	}
@@ -80,8 +89,12 @@ func (c *Cache) Update(s *federation.Snapshot) {
 // since g's last.
 func (c *Cache) updateGroup(g *groupState, changed []federation.ServiceKey) {
 	static := c.static[g.group.Kind]
-	if g.group.Kind == Entry {
+	switch g.group.Kind {
+	case Entry:
 		static = c.entryListener(g)
+	case EastWest:
+		static = c.eastWest(g)
+	case Sidecar:
 	}
 	g.update(c.snapshot, changed, static, func(svc *federation.Service) *part {
 		p, err := c.entries[svc.Key].partOf(c.snapshot, g.group)

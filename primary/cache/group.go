@@ -49,7 +49,8 @@ type groupState struct {
 	beaten  map[string]bool                 // listeners whose address another has
 	clashes map[federation.ServiceKey]string
 	set     *Set
-	entry   *entryListener // of entry gateways, once there is one
+	entry   *entryListener        // of entry gateways, once there is one
+	static  []*resources.Resource // what comes from no service
 }
 
 // visible reports whether members of g are sent anything of svc.
@@ -76,6 +77,7 @@ type turn struct{ before, after *part }
 // make returns the part of a service that is there.
 func (g *groupState) update(s *federation.Snapshot, changed []federation.ServiceKey, static []*resources.Resource, make func(*federation.Service) *part) {
 	ed := newEdit(g.set)
+	g.withdrawStatic(ed, static)
 	for _, r := range static {
 		ed.put(r)
 	}

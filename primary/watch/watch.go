@@ -31,11 +31,15 @@ const readyAfter = 30 * time.Second
 
 // Options configures a Watcher.
 type Options struct {
-	Local     *rest.Config           // required: the cluster this program runs in
+	Local     *rest.Config           // required: leads to Cluster
 	Cluster   federation.ClusterName // required: its name
 	Network   federation.NetworkName // its network where the system namespace names none; empty means the cluster's name
 	Domain    trust.Domain           // required
 	Namespace string                 // system namespace; empty means api.SystemNamespace
+	// Secrets leads to the cluster that holds the remote secrets, and Home is that
+	// cluster, where it is not Local: on behalf of a remote. nil means Local.
+	Secrets *rest.Config
+	Home    *registry.Home
 	// OnSnapshot is called with each new snapshot, from one goroutine. It must
 	// not take long: only the newest counts. May be nil.
 	OnSnapshot func(*federation.Snapshot)
@@ -118,11 +122,15 @@ func New(opts Options) (*Watcher, error) {
 	}
 	w.inputs.EntryFrom, w.inputs.ExportNamespaces = opts.EntryFrom, opts.ExportNamespaces
 	w.metrics = newMetrics(opts.Metrics)
-	w.registry, err = registry.New(registry.Options{
+	of := registry.Options{
 		Local: opts.Local, Namespace: opts.Namespace, Cluster: string(opts.Cluster),
 		Open: w.open, Swap: w.swap, Remove: w.remove, Change: w.mark,
 		AllowServers: opts.AllowServers, Grace: opts.Grace, ProbeEvery: opts.ProbeEvery, ReachableFor: opts.ReachableFor, Log: opts.Log,
-	})
+	}
+	if opts.Secrets != nil {
+		of.Local, of.Self, of.Home = opts.Secrets, opts.Local, opts.Home
+	}
+	w.registry, err = registry.New(of)
 	return w, err
 }
 

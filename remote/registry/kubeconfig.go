@@ -34,6 +34,8 @@ type Access struct {
 	Token      string
 	CertPEM    []byte // client certificate and key, in place of a token
 	KeyPEM     []byte
+
+	home *Home // with a client of its own, which goes before all of these
 }
 
 // ParseKubeconfig checks raw, which is untrusted, and returns its current

@@ -41,6 +41,13 @@ type Options struct {
 	Namespace string       // required; the only namespace that secrets are read from
 	Cluster   string       // required; this cluster's name
 
+	// Self leads to Cluster where that is not the cluster of Local: a control plane
+	// reads on behalf of a remote then, whose peers' secrets it keeps at home. nil
+	// means Local.
+	Self *rest.Config
+	// Home is the cluster of Local, in that case: a member without a secret.
+	Home *Home
+
 	Open   func(Cluster) Reader             // required; makes a reader, does not dial
 	Swap   func(cluster string, now Reader) // required; now has synced, what was before it ends
 	Remove func(cluster string)             // required; the cluster was unlinked
@@ -106,7 +113,13 @@ func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() { r.watchSecrets(ctx, client) })
-	if err := r.knowOurselves(ctx, client); err != nil {
+	self := client
+	if r.opts.Self != nil {
+		if self, err = kubernetes.NewForConfig(r.opts.Self); err != nil {
+			return fmt.Errorf("registry: %w", err)
+		}
+		wg.Go(func() { _ = r.knowOurselves(ctx, self) }) // a remote that does not answer holds up nobody
+	} else if err := r.knowOurselves(ctx, self); err != nil {
 		return nil // ctx ended
 	}
 	var regrace <-chan time.Time
@@ -156,7 +169,7 @@ func (r *Registry) reconcile(ctx context.Context, wg *sync.WaitGroup, now time.T
 	for name, m := range r.members {
 		used[name] = m.secret
 	}
-	chosen, surplus := choose(r.secrets, used)
+	chosen, surplus := choose(r.known(), used)
 	r.surplus = surplus
 	for name, s := range chosen {
 		m := r.members[name]
