@@ -32,7 +32,9 @@ const (
 	BundleConfigMapName = "isthmus-ca-root"       // in every namespace; key BundleKey holds the trust bundle as PEM
 	MeshConfigMapName   = "isthmus"               // mesh configuration of isthmusd
 	ReaderAccountName   = "isthmus-reader"        // account that a peer's control plane reads this cluster with
+	ManagerAccountName  = "isthmus-manager"       // account that a primary serves this remote with
 	RemoteSecretPrefix  = "isthmus-remote-"       // remote secret of cluster C: isthmus-remote-C
+	ServesSecretPrefix  = "isthmus-ca-"           // in a primary, what it signs with for remote C: isthmus-ca-C
 
 	// Keys of the Secret CASecretName, all PEM: the intermediate with its chain
 	// (leaf first, root not included), its key (PKCS#8) and the trust bundle.
@@ -50,6 +52,7 @@ const (
 // Labels and annotations.
 const (
 	LabelRemoteCluster = "isthmus.dev/remote-cluster" // on a remote secret; the value is the cluster's name
+	LabelServes        = "isthmus.dev/serves"         // on such a Secret; the value is the remote's name
 	LabelInject        = "isthmus.dev/inject"         // on a namespace or pod: "true" or "false"
 	LabelIstioInject   = "istio-injection"            // on a namespace: "enabled" or "disabled"
 	LabelIstioPod      = "sidecar.istio.io/inject"    // on a pod: "true" or "false"; a label, or an annotation

@@ -134,10 +134,32 @@ func GatewayAddresses(s *Service, nodes iter.Seq[*Node]) []string {
 		}
 		return out
 	}
-	port, ok := gatewayPort(s)
-	if !ok {
+	if port, ok := gatewayPort(s); ok {
+		return portAddresses(s, nodes, port)
+	}
+	return nil
+}
+
+// DoorAddresses lists where a gateway's Service leads to its port of that number,
+// as GatewayAddresses does. Given by hand are hosts; the port is the Service's.
+func DoorAddresses(s *Service, nodes iter.Seq[*Node], number uint16) []string {
+	i := slices.IndexFunc(s.Ports, func(p ServicePort) bool { return p.Number == number })
+	if i < 0 {
 		return nil
 	}
+	if s.ByHand == "" {
+		return portAddresses(s, nodes, s.Ports[i])
+	}
+	var out []string
+	for _, t := range GatewayAddresses(s, nodes) {
+		if host, _, err := net.SplitHostPort(t); err == nil {
+			out = append(out, net.JoinHostPort(host, strconv.Itoa(int(number))))
+		}
+	}
+	return out
+}
+
+func portAddresses(s *Service, nodes iter.Seq[*Node], port ServicePort) []string {
 	var out []string
 	for _, host := range s.Balancers {
 		out = append(out, net.JoinHostPort(host, strconv.Itoa(int(port.Number))))

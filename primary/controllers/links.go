@@ -30,6 +30,7 @@ type Links struct {
 	cluster   federation.ClusterName
 	remotes   Remotes
 	prober    *Prober
+	elsewhere bool // the secrets are in another cluster
 	log       *slog.Logger
 	metrics   *linkMetrics
 	started   time.Time
@@ -72,6 +73,10 @@ func NewLinks(local *Local, namespace string, cluster federation.ClusterName, re
 
 // SetProber gives the prober whose findings go into the status.
 func (r *Links) SetProber(p *Prober) { r.prober = p }
+
+// SecretsElsewhere says that the remote secrets are not in the cluster of the links: on
+// behalf of a remote, whose primary keeps them.
+func (r *Links) SecretsElsewhere() { r.elsewhere = true }
 
 // Poke has the state looked at now. It does not block.
 func (r *Links) Poke() {
@@ -169,8 +174,7 @@ func (r *Links) makeMissing(ctx context.Context, missing map[string]*registry.St
 		if !known || now.Sub(since) < makeAfter {
 			continue
 		}
-		var secret corev1.Secret
-		if found, err := present(r.local.Direct.Get(ctx, objectKey{Namespace: r.namespace, Name: status.Secret}, &secret)); err != nil || !found {
+		if found, err := r.hasSecret(ctx, status.Secret); err != nil || !found {
 			return err
 		}
 		link := &v1alpha1.ClusterLink{
@@ -185,6 +189,14 @@ func (r *Links) makeMissing(ctx context.Context, missing map[string]*registry.St
 		}
 	}
 	return nil
+}
+
+func (r *Links) hasSecret(ctx context.Context, name string) (bool, error) {
+	if r.elsewhere {
+		return true, nil
+	}
+	var secret corev1.Secret
+	return present(r.local.Direct.Get(ctx, objectKey{Namespace: r.namespace, Name: name}, &secret))
 }
 
 func (r *Links) write(ctx context.Context, link *v1alpha1.ClusterLink, facts linkFacts) error {

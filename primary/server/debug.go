@@ -11,27 +11,48 @@ import (
 )
 
 // debugHandler serves the debug view. It holds no key and no token, and is
-// reached over loopback only, which kubectl port-forward is.
+// reached over loopback only, which kubectl port-forward is. ?cluster=NAME asks for
+// a remote that is served here; without it proxies are everybody's, all else is
+// the own cluster's.
 func (s *Server) debugHandler(p *parts) http.Handler {
 	mux := http.NewServeMux()
-	for path, value := range map[string]func() any{
-		"/debug/proxies":  func() any { return proxiesView(p.ads.Proxies()) },
-		"/debug/pushes":   func() any { return pushesView(p.ads.Proxies()) },
-		"/debug/clusters": func() any { return s.clustersView(p) },
-		"/debug/snapshot": func() any { return snapshotView(p.watch.Snapshot()) },
-		"/debug/problems": func() any { return append(problemsView(p.watch.Snapshot(), p.ads.Problems()), p.overlap.problem()...) },
+	for path, value := range map[string]func(...*plane) any{
+		"/debug/proxies":  func(of ...*plane) any { return proxiesView(proxiesOf(of)) },
+		"/debug/pushes":   func(of ...*plane) any { return pushesView(proxiesOf(of)) },
+		"/debug/clusters": func(of ...*plane) any { return p.clustersView(of[0]) },
+		"/debug/snapshot": func(of ...*plane) any { return snapshotView(of[0].watch.Snapshot()) },
+		"/debug/problems": func(of ...*plane) any {
+			return append(problemsView(of[0].watch.Snapshot(), of[0].ads.Problems()), of[0].overlap.problem()...)
+		},
 	} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			of := p.planes.all()
+			if name := r.URL.Query().Get("cluster"); name != "" {
+				one := p.planes.of(name)
+				if one == nil {
+					http.Error(w, "no such cluster is served here", http.StatusNotFound)
+					return
+				}
+				of = []*plane{one}
+			}
 			w.Header().Set("Content-Type", "application/json")
 			enc := json.NewEncoder(w)
 			enc.SetIndent("", "  ")
-			_ = enc.Encode(value())
+			_ = enc.Encode(value(of...))
 		})
 	}
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+func proxiesOf(planes []*plane) []ads.ProxyStatus {
+	var out []ads.ProxyStatus
+	for _, p := range planes {
+		out = append(out, p.ads.Proxies()...)
+	}
+	return out
 }
 
 // proxyView adds to a proxy's state what it refused, over all types.
@@ -79,13 +100,31 @@ type clustersView struct {
 	Refusals []registry.Refusal    `json:"refusals,omitempty"`
 	Unread   []string              `json:"unread,omitempty"`
 	Leader   bool                  `json:"leader"`
+	Serves   []servedView          `json:"serves,omitempty"` // remotes
 }
 
-func (s *Server) clustersView(p *parts) clustersView {
-	return clustersView{
-		Clusters: p.watch.Snapshot().Clusters(), Links: p.watch.Statuses(), Refusals: p.watch.Refusals(),
-		Unread: p.watch.Unread(), Leader: p.elected.Leading(),
+// servedView is a remote that is served, or that cannot be.
+type servedView struct {
+	Cluster string `json:"cluster"`
+	Leader  bool   `json:"leader"`            // its controllers run here
+	Message string `json:"message,omitempty"` // why it is not served
+}
+
+func (p *parts) clustersView(of *plane) clustersView {
+	out := clustersView{
+		Clusters: of.watch.Snapshot().Clusters(), Links: of.watch.Statuses(), Refusals: of.watch.Refusals(),
+		Unread: of.watch.Unread(), Leader: of.elected.Leading(),
 	}
+	if of != p.own {
+		return out
+	}
+	for _, served := range p.planes.all()[1:] {
+		out.Serves = append(out.Serves, servedView{Cluster: string(served.cluster), Leader: served.elected.Leading()})
+	}
+	for name, why := range p.remotes.Refused() {
+		out.Serves = append(out.Serves, servedView{Cluster: name, Message: why})
+	}
+	return out
 }
 
 type snapshotOutput struct {

@@ -46,7 +46,7 @@ type elected struct {
 	seen  atomic.Bool
 }
 
-func newElected(opts Options, p *parts) (*elected, error) {
+func newElected(opts Options, p *plane, of *host) (*elected, error) {
 	local, err := controllers.NewLocal(opts.restConfig(), opts.Namespace)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func newElected(opts Options, p *parts) (*elected, error) {
 			LockConfig: resourcelock.ResourceLockConfig{Identity: opts.Identity},
 		},
 	}
-	links := controllers.NewLinks(local, opts.Namespace, opts.Cluster, p.watch, opts.Metrics, opts.Log)
+	links := controllers.NewLinks(local, opts.Namespace, opts.Cluster, p.watch, p.metrics, opts.Log)
 	prober := controllers.NewProber(p.identity, opts.Domain, opts.Cluster, links.Poke, opts.Log)
 	links.SetProber(prober)
 	e.controllers = map[string]controller{
@@ -72,8 +72,13 @@ func newElected(opts Options, p *parts) (*elected, error) {
 		"links":    links,
 		"leases":   &leases{local: local, namespace: opts.Namespace, lease: opts.Lease, log: opts.Log},
 		"prober":   prober,
-		"renewal":  &renewal{kube: p.kube, namespace: opts.Namespace, allowServers: opts.AllowServers, log: opts.Log},
 	}
+	if of == nil {
+		e.controllers["renewal"] = &renewal{kube: p.kube, namespace: opts.Namespace, allowServers: opts.AllowServers, log: opts.Log}
+		return e, nil
+	}
+	links.SecretsElsewhere()
+	e.controllers["way home"] = controllers.NewWayHome(local, p.kube, opts.Namespace, of.door, of.serving.Authority, opts.Log)
 	return e, nil
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/primary/ads"
-	"github.com/isthmus-mesh/isthmus/trust"
 	"github.com/isthmus-mesh/isthmus/trust/csr"
 )
 
@@ -28,9 +28,9 @@ const (
 
 // newGRPC returns the server of the discovery port. Clients may come without a
 // certificate, to get their first one; each service asks who calls.
-func newGRPC(source trust.Source, log *slog.Logger) *grpc.Server {
+func newGRPC(config *tls.Config, log *slog.Logger) *grpc.Server {
 	return grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(trust.ServerTLS(source, []string{"h2"}, false, nil))),
+		grpc.Creds(credentials.NewTLS(config)),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(64<<10),

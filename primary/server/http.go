@@ -18,9 +18,17 @@ import (
 func (s *Server) httpServers(p *parts) map[string]func(context.Context) error {
 	l := s.opts.Listeners
 	injector := http.NewServeMux()
-	injector.Handle("POST "+webhook.Path, webhook.Handler(s.opts.Injection, s.log))
+	injector.Handle("POST "+webhook.Path, p.own.inject)
+	injector.HandleFunc("POST "+webhook.Path+"/{cluster}", func(w http.ResponseWriter, r *http.Request) {
+		served := p.planes.of(r.PathValue("cluster"))
+		if served == nil {
+			http.Error(w, "no such cluster is served here", http.StatusNotFound)
+			return
+		}
+		served.inject.ServeHTTP(w, r)
+	})
 	metrics := http.NewServeMux()
-	metrics.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	metrics.Handle("GET /metrics", promhttp.HandlerFor(p.planes.metrics(s.opts.Metrics), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	health := http.NewServeMux()
 	health.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	health.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -41,33 +49,14 @@ func (s *Server) httpServers(p *parts) map[string]func(context.Context) error {
 // ready returns nil when this replica may be sent proxies and pods, and what
 // it waits for otherwise.
 func (p *parts) ready() error {
-	if err := p.watch.Ready(); err != nil && !p.readable() {
+	if err := p.own.watch.Ready(); err != nil && !p.own.readable() {
 		return err
 	}
 	if !p.serving.Ready() {
 		return errors.New("the webhook's certificate is not in place")
 	}
-	_, err := p.identity.SVID()
+	_, err := p.own.identity.SVID()
 	return err
-}
-
-// readable reports whether all has been read that can be: a cluster that was
-// asked and did not answer is served from its checkpoint, and nobody gains by
-// waiting for it.
-func (p *parts) readable() bool {
-	if p.watch.Snapshot() == nil {
-		return false
-	}
-	failed := map[string]bool{}
-	for _, s := range p.watch.Statuses() {
-		failed[s.Cluster] = !s.Reachable && s.Message != ""
-	}
-	for _, name := range p.watch.Unread() {
-		if !failed[name] {
-			return false
-		}
-	}
-	return true
 }
 
 // serveHTTP returns a function that serves handler until its context ends.

@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/webhook"
+	"github.com/isthmus-mesh/isthmus/remote/registry"
 	"github.com/isthmus-mesh/isthmus/trust"
 )
 
@@ -121,4 +123,15 @@ func (o Options) restConfig() *rest.Config {
 	config.QPS, config.Burst = 200, 400
 	config.UserAgent = "isthmusd"
 	return config
+}
+
+// forRemote returns the options of the plane of a remote. Its replicas are told
+// apart by the primary's name too: a remote may have two, and both vote in it.
+func (o Options) forRemote(w *wanted, transport *registry.Transport, log *slog.Logger) Options {
+	o.Identity = string(o.Cluster) + "/" + o.Identity
+	o.Cluster, o.Network = federation.ClusterName(w.cluster), federation.NetworkName(cmp.Or(w.network, w.cluster))
+	o.Config, o.CADir, o.Log = transport.Config(w.access.Server), "", log
+	o.Injection.Cluster, o.Injection.DiscoveryCluster, o.Injection.Network = w.cluster, w.cluster, string(o.Network)
+	o.EntryFrom = nil // of the own cluster
+	return o
 }

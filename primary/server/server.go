@@ -10,17 +10,10 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/isthmus-mesh/isthmus/api"
-	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/primary/ads"
-	"github.com/isthmus-mesh/isthmus/primary/review"
-	"github.com/isthmus-mesh/isthmus/primary/watch"
 	"github.com/isthmus-mesh/isthmus/primary/webhook"
-	"github.com/isthmus-mesh/isthmus/trust"
 	"github.com/isthmus-mesh/isthmus/trust/ca"
-	"github.com/isthmus-mesh/isthmus/trust/csr"
 )
 
 // caInterval is how often the files of the authority are looked at.
@@ -32,17 +25,12 @@ type Server struct {
 	log  *slog.Logger
 }
 
-// parts are what Run makes of the options.
+// parts are what an isthmusd consists of.
 type parts struct {
-	kube      kubernetes.Interface
-	authority *ca.Authority
-	identity  *ca.Source
-	ads       *ads.Server
-	csr       *csr.Server
-	watch     *watch.Watcher
-	serving   *webhook.Serving
-	elected   *elected
-	overlap   *overlap
+	own     *plane
+	planes  *planes
+	serving *webhook.Serving
+	remotes *remotes
 }
 
 // New checks opts.
@@ -62,7 +50,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.log.Info("isthmusd starts", "cluster", s.opts.Cluster, "network", s.opts.Network, "trust_domain", s.opts.Domain.String(), "bundle", p.authority.Bundle().Hash())
+	s.log.Info("isthmusd starts", "cluster", s.opts.Cluster, "network", s.opts.Network, "trust_domain", s.opts.Domain.String(), "bundle", p.own.authority.Bundle().Hash())
 	group, ctx := errgroup.WithContext(ctx)
 	run := func(name string, f func(context.Context) error) {
 		group.Go(func() error {
@@ -72,13 +60,12 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	run("authority", func(ctx context.Context) error { return p.authority.Follow(ctx, s.opts.CADir, caInterval, s.reportCA) })
-	run("watch", p.watch.Run)
-	run("ads", p.ads.Run)
+	run("authority", func(ctx context.Context) error {
+		return p.own.authority.Follow(ctx, s.opts.CADir, caInterval, s.reportCA)
+	})
+	run("own cluster", p.own.run)
+	run("remotes", p.remotes.Run)
 	run("webhook certificate", p.serving.Run)
-	run("controllers", p.elected.Run)
-	run("overlap", p.overlap.Run)
-	run("expiry", newExpiry(p.authority, s.opts.Metrics, s.log).Run)
 	run("discovery", func(ctx context.Context) error { return s.serveGRPC(ctx, p) })
 	for name, server := range s.httpServers(p) {
 		run(name, server)
@@ -88,70 +75,22 @@ func (s *Server) Run(ctx context.Context) error {
 
 // assemble makes the parts; nothing runs yet.
 func (s *Server) assemble() (*parts, error) {
-	p := &parts{}
-	var err error
-	config := s.opts.restConfig()
-	if p.kube, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("make client: %w", err)
-	}
-	if p.authority, p.identity, err = s.newAuthority(); err != nil {
-		return nil, err
-	}
-	reviewer, err := review.New(review.Options{Cluster: string(s.opts.Cluster), Config: config, Domain: s.opts.Domain})
+	material, err := ca.ReadMaterial(s.opts.CADir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read secret %s: %w", api.CASecretName, err)
 	}
-	p.csr = csr.NewServer(csr.Options{
-		Authority: p.authority, Reviewer: reviewer, Log: s.log, Metrics: s.opts.Metrics,
-		Lives: func(id trust.ID) bool { return p.watch.Runs(id.Namespace(), id.ServiceAccount()) },
-	})
-	if p.ads, err = ads.New(ads.Options{Authenticate: authenticate(p.csr, p.authority.Cluster()), Log: s.log, Metrics: s.opts.Metrics}); err != nil {
-		return nil, err
+	p := &parts{}
+	if p.own, err = newPlane(s.opts, s.opts.Metrics, material, nil); err != nil {
+		return nil, fmt.Errorf("control plane of %s: %w", s.opts.Cluster, err)
 	}
+	p.planes = newPlanes(p.own)
 	if p.serving, err = webhook.NewServing(webhook.ServingOptions{
-		Client: p.kube, Namespace: s.opts.Namespace, Hosts: s.opts.WebhookHosts, Log: s.log,
+		Client: p.own.kube, Namespace: s.opts.Namespace, Hosts: s.opts.WebhookHosts, Log: s.log,
 	}); err != nil {
 		return nil, err
 	}
-	p.watch, err = watch.New(watch.Options{
-		Local: config, Cluster: s.opts.Cluster, Network: s.opts.Network, Domain: s.opts.Domain, Namespace: s.opts.Namespace,
-		OnSnapshot: func(snapshot *federation.Snapshot) {
-			p.ads.Update(snapshot)
-			p.elected.Update(snapshot)
-		},
-		AllowServers: s.opts.AllowServers, EntryFrom: s.opts.EntryFrom, ExportNamespaces: s.opts.ExportNamespaces, Log: s.log, Metrics: s.opts.Metrics,
-	})
-	if err != nil {
-		return nil, err
-	}
-	p.overlap = &overlap{cluster: s.opts.Cluster, synthetic: s.opts.Synthetic, latest: p.watch.Snapshot, log: s.log}
-	if err := s.opts.Metrics.Register(newCensus(s.opts.Cluster, s.opts.EntryPorts, s.opts.Synthetic, p.watch.Snapshot)); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	p.elected, err = newElected(s.opts, p)
+	p.remotes, err = newRemotes(s.opts, p)
 	return p, err
-}
-
-// newAuthority reads what the cluster signs with. Without it nothing can work,
-// so a fault is an error here; later ones are reported and the last good stays.
-func (s *Server) newAuthority() (*ca.Authority, *ca.Source, error) {
-	material, err := ca.ReadMaterial(s.opts.CADir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read secret %s: %w", api.CASecretName, err)
-	}
-	authority, err := ca.New(ca.Options{
-		Cluster: string(s.opts.Cluster), Domain: s.opts.Domain, ChainPEM: material.Chain, KeyPEM: material.Key, BundlePEM: material.Bundle,
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("secret %s: %w", api.CASecretName, err)
-	}
-	id, err := trust.NewID(s.opts.Domain, s.opts.Namespace, api.ControlPlaneName)
-	if err != nil {
-		return nil, nil, err
-	}
-	own := authority.Source(id)
-	_, err = own.SVID()
-	return authority, own, err
 }
 
 func (s *Server) reportCA(err error) {
@@ -165,9 +104,8 @@ func (s *Server) reportCA(err error) {
 // serveGRPC serves discovery and certificates until ctx ends, then lets open
 // streams end for a moment.
 func (s *Server) serveGRPC(ctx context.Context, p *parts) error {
-	server := newGRPC(p.identity, s.log)
-	p.ads.Register(server)
-	p.csr.Register(server)
+	server := newGRPC(p.planes.tls(), s.log)
+	p.planes.register(server)
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)

@@ -42,6 +42,7 @@ type Serving struct {
 	opts  ServingOptions
 	leaf  atomic.Pointer[tls.Certificate]
 	ready atomic.Bool
+	root  atomic.Pointer[[]byte] // PEM of the authority that signed leaf
 
 	signed *authority // who signed leaf; Run only
 }
@@ -68,6 +69,14 @@ func NewServing(opts ServingOptions) (*Serving, error) {
 
 // Ready reports whether the API server has been told.
 func (s *Serving) Ready() bool { return s.ready.Load() }
+
+// Authority returns the PEM of what API servers are to trust, nil before there is one.
+func (s *Serving) Authority() []byte {
+	if root := s.root.Load(); root != nil {
+		return *root
+	}
+	return nil
+}
 
 // TLS returns the configuration of the webhook's listener.
 func (s *Serving) TLS() *tls.Config {
@@ -120,8 +129,9 @@ func (s *Serving) look(ctx context.Context, now time.Time) error {
 		}
 		s.leaf.Store(leaf)
 		s.signed = ca
+		s.root.Store(&ca.certPEM)
 	}
-	if err := s.tell(ctx, ca.certPEM); err != nil {
+	if err := Tell(ctx, s.opts.Client, ca.certPEM); err != nil {
 		return fmt.Errorf("webhook configuration %s: %w", ConfigurationName, err)
 	}
 	s.ready.Store(true)
@@ -171,8 +181,8 @@ func (s *Serving) ensureAuthority(ctx context.Context, now time.Time) (*authorit
 
 // tell writes caBundle where it differs. A configuration that is not there is
 // no error: then nobody calls.
-func (s *Serving) tell(ctx context.Context, bundle []byte) error {
-	configurations := s.opts.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+func Tell(ctx context.Context, kube kubernetes.Interface, bundle []byte) error {
+	configurations := kube.AdmissionregistrationV1().MutatingWebhookConfigurations()
 	found, err := configurations.Get(ctx, ConfigurationName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil

@@ -23,7 +23,8 @@ func (r *Registry) known() map[string]remote {
 	}
 	out := maps.Clone(r.secrets)
 	maps.DeleteFunc(out, func(_ string, s remote) bool { return s.cluster == r.opts.Cluster || s.cluster == home.Cluster })
-	out[""] = remote{
+	out[home.secret()] = remote{
+		secret:  home.secret(),
 		cluster: home.Cluster, hash: sha256.Sum256([]byte(home.Cluster + "\x00" + home.Server)),
 		access: Access{Server: home.Server, home: home},
 	}
@@ -37,3 +38,6 @@ func (a Access) connect(allow []string) (*http.Client, error) {
 	}
 	return NewClient(a, allow)
 }
+
+// secret stands where others have the name of a secret; no Secret is named so.
+func (h *Home) secret() string { return "in-cluster:" + h.Cluster }

@@ -79,6 +79,28 @@ func Authenticate(ctx context.Context, reviewer Reviewer, bundle trust.Bundle) (
 	return authenticateToken(ctx, reviewer, token)
 }
 
+// Claimed returns the cluster that the caller of this gRPC context says it is of,
+// without believing it: by its certificate or else by its token, as Authenticate
+// looks at them. "" where it says none.
+func Claimed(ctx context.Context) string {
+	if chain, err := peerChain(ctx); err == nil && len(chain) > 0 {
+		for _, name := range chain[0].DNSNames {
+			if cluster, ok := trust.ParseClusterDNS(name); ok {
+				return cluster
+			}
+		}
+	}
+	token, err := bearer(ctx)
+	if err != nil {
+		return ""
+	}
+	cluster, err := tokenCluster(token, time.Now())
+	if err != nil {
+		return ""
+	}
+	return cluster
+}
+
 func authenticateToken(ctx context.Context, reviewer Reviewer, token string) (Caller, error) {
 	cluster, err := tokenCluster(token, time.Now())
 	if err != nil {
