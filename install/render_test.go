@@ -76,6 +76,28 @@ func TestRenderDefaults(t *testing.T) {
 	}
 }
 
+// A cluster without a control plane has its gateways, and nothing that belongs to isthmusd.
+func TestRenderWithoutControlPlane(t *testing.T) {
+	objs, err := install.Render(install.Values{
+		Cluster: "west", CA: &install.CA{Chain: []byte("chain"), Key: []byte("key"), Bundle: []byte("bundle")},
+		Extra: map[string]any{"controlPlane": map[string]any{"enabled": false}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objs {
+		switch {
+		case o.GetName() == "isthmusd", o.GetKind() == "Secret", o.GetKind() == "MutatingWebhookConfiguration":
+			t.Errorf("%s %s belongs to a control plane", o.GetKind(), o.GetName())
+		}
+	}
+	for _, want := range [][2]string{{"Deployment", "isthmus-eastwest"}, {"Deployment", "isthmus-entry"}, {"ConfigMap", "isthmus-ca-root"}, {"ConfigMap", "isthmus"}} {
+		if find(objs, want[0], want[1]) == nil {
+			t.Errorf("no %s %s", want[0], want[1])
+		}
+	}
+}
+
 // isthmusd may read Secrets in its own namespace and nowhere else.
 func TestNoSecretsClusterWide(t *testing.T) {
 	objs, err := install.Render(install.Values{Cluster: "west"})
