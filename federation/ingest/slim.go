@@ -250,6 +250,10 @@ func SlimNamespace(n *corev1.Namespace) *Namespace {
 	if out.Network == "" {
 		out.Network = n.Labels[api.LabelTopologyNetwork]
 	}
+	var err error
+	if out.Drain, err = federation.ParseDrain(n.Annotations[api.AnnotationDrain]); err != nil {
+		out.BadDrain = err.Error()
+	}
 	return out
 }
 
