@@ -90,6 +90,10 @@ const (
 	LocalNameFailover   = "failover"
 	// AnnotationNetwork on the system namespace names the cluster's network.
 	AnnotationNetwork = "isthmus.dev/network"
+	// AnnotationDrain on the system namespace says that traffic is kept away from
+	// the cluster, as federation.Drain writes it; on a ClusterLink, that this cluster
+	// keeps away from that one. The lower share counts.
+	AnnotationDrain = "isthmus.dev/drain"
 	// AnnotationExcludeOutboundPorts and its siblings: comma-separated ports
 	// that the sidecar leaves alone. Istio's names are understood too.
 	AnnotationExcludeOutboundPorts = "isthmus.dev/exclude-outbound-ports"

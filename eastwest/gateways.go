@@ -1,6 +1,7 @@
 package eastwest
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"slices"
@@ -16,15 +17,16 @@ func (b *builder) addGateways(pods []Hop) []Hop {
 	}
 	behind := b.behind()
 	found := map[federation.NetworkName][]Hop{}
-	for network := range behind {
+	for network, crowd := range behind {
 		found[network] = b.gatewaysOf(network)
+		crowd.onto(found[network])
 	}
 	factor := scale(uint64(len(pods)), behind, found)
 	for i := range pods {
 		pods[i].Weight *= factor
 	}
 	for network, hops := range found {
-		shareAll(hops, behind[network]*factor)
+		shareAll(hops, behind[network].used()*factor)
 		pods = append(pods, hops...)
 	}
 	return pods
@@ -34,30 +36,38 @@ func (b *builder) addGateways(pods []Hop) []Hop {
 // are multiplied, so that what is ready behind each network is enough for 1 at
 // each of its addresses. It stays below what would take the sum, pods included,
 // past what Envoy adds up in 32 bits.
-func scale(pods uint64, behind map[federation.NetworkName]uint32, found map[federation.NetworkName][]Hop) uint32 {
+func scale(pods uint64, behind map[federation.NetworkName]crowd, found map[federation.NetworkName][]Hop) uint32 {
 	factor, sum := uint64(1), pods
-	for network, ready := range behind {
-		silent := uint64(len(which(found[network], isSilent)))
-		most := max(silent, uint64(len(found[network]))-silent)
-		factor = max(factor, (most+uint64(ready)-1)/uint64(ready))
-		sum += 2 * uint64(ready) // the silent ones have it too
+	for network, crowd := range behind {
+		ready := uint64(crowd.used())
+		most := uint64(1)
+		for _, standing := range standings(found[network]) {
+			most = max(most, uint64(len(standing)))
+			if len(standing) > 0 {
+				sum += ready // each has all of it
+			}
+		}
+		factor = max(factor, (most+ready-1)/ready)
 	}
 	return uint32(max(1, min(factor, math.MaxUint32/max(sum, 1))))
 }
 
 // behind counts, for each other network, the ready endpoints of the port that
 // have a sidecar. Zones do not matter: a gateway serves its whole network.
-func (b *builder) behind() map[federation.NetworkName]uint32 {
-	out := map[federation.NetworkName]uint32{}
+func (b *builder) behind() map[federation.NetworkName]crowd {
+	out := map[federation.NetworkName]crowd{}
+	add := func(network federation.NetworkName, cluster federation.ClusterName, n uint32) {
+		out[network] = out[network].with(n, shareOf(b.s, cluster))
+	}
 	for i := range b.svc.Endpoints {
 		e := &b.svc.Endpoints[i]
 		if e.Network != b.view.Network && Offered(e, b.port) && b.used(e.Cluster) {
-			out[e.Network]++
+			add(e.Network, e.Cluster, 1)
 		}
 	}
 	for _, c := range b.svc.Counts {
 		if c.Port == b.port && c.Network != b.view.Network && c.Ready > 0 && b.used(c.Cluster) {
-			out[c.Network] += c.Ready
+			add(c.Network, c.Cluster, c.Ready)
 		}
 	}
 	return out
@@ -82,12 +92,12 @@ func (b *builder) gatewaysOf(network federation.NetworkName) []Hop {
 		for _, g := range c.Gateways {
 			hop := Hop{
 				Addr: g.Addr, Gateway: true, Cluster: c.Name, Network: network, Locality: c.Locality,
-				Tunnel: federation.TunnelMTLS, rank: b.gatewayRank(c, g.Silent),
+				Tunnel: federation.TunnelMTLS, rank: b.gatewayRank(c, g.Silent), returning: returningOf(c.Drain.ShareOf()),
 			}
 			if i, ok := seen[g.Addr]; !ok {
 				seen[g.Addr] = len(hops)
 				hops = append(hops, hop)
-			} else if hop.rank.compare(hops[i].rank) < 0 {
+			} else if cmp.Or(hop.rank.compare(hops[i].rank), cmp.Compare(hop.held, hops[i].held)) < 0 {
 				hops[i] = hop
 			}
 		}
@@ -96,21 +106,26 @@ func (b *builder) gatewaysOf(network federation.NetworkName) []Hop {
 	return hops
 }
 
-// shareAll divides total among the gateways of a network that answer, and once
-// more among those that are silent: they stand for it when nothing else is left.
+// shareAll divides total among the gateways of a network that are in use, and
+// once more among those that are drained and those that are silent: they stand
+// for it when nothing else is left.
 func shareAll(hops []Hop, total uint32) {
-	share(which(hops, func(h *Hop) bool { return !isSilent(h) }), total)
-	share(which(hops, isSilent), total)
+	for _, standing := range standings(hops) {
+		share(standing, total)
+	}
 }
 
-func isSilent(h *Hop) bool { return h.rank.class == classSilent }
-
-func which(hops []Hop, belongs func(*Hop) bool) []*Hop {
-	var out []*Hop
+// standings parts the gateways of a network: in use, drained, silent.
+func standings(hops []Hop) (out [3][]*Hop) {
 	for i := range hops {
-		if belongs(&hops[i]) {
-			out = append(out, &hops[i])
+		h, at := &hops[i], 0
+		switch {
+		case h.rank.class == classSilent:
+			at = 2
+		case h.rank.drained:
+			at = 1
 		}
+		out[at] = append(out[at], h)
 	}
 	return out
 }

@@ -32,6 +32,7 @@ type Hop struct {
 	Priority uint32 // 0 is used first; without gaps
 	Weight   uint32 // at least 1; for a gateway its share of the ready endpoints behind, in pods' weights
 	rank     rank
+	returning
 }
 
 // Hops returns how view reaches port of svc: each address once, sorted by
@@ -110,7 +111,7 @@ func (b *builder) pods(h federation.Health) []Hop {
 			Addr:    netip.AddrPortFrom(e.Addr, target),
 			Cluster: e.Cluster, Network: e.Network, Locality: e.Locality, Pod: e.Pod,
 			Tunnel: e.Tunnel, Weight: 1,
-			rank: b.rank(e),
+			rank: b.rank(e), returning: returningOf(shareOf(b.s, e.Cluster)),
 		})
 	}
 	return hops
@@ -125,7 +126,8 @@ func (b *builder) lost(cluster federation.ClusterName) bool {
 }
 
 // prioritise drops addresses that stand there twice (the better rank stays),
-// numbers the ranks from 0 and sorts.
+// numbers the ranks from 0 and sorts. Ranks of returning hops alone are in one
+// priority with the next one that others have, if any does.
 func prioritise(hops []Hop) []Hop {
 	slices.SortFunc(hops, func(a, b Hop) int {
 		return cmp.Or(a.rank.compare(b.rank), cmp.Compare(a.Cluster, b.Cluster), a.Addr.Compare(b.Addr), cmp.Compare(a.Pod, b.Pod))
@@ -136,12 +138,15 @@ func prioritise(hops []Hop) []Hop {
 		seen[h.Addr] = true
 		return twice || !h.Addr.IsValid() || h.Addr.Port() == 0
 	})
-	priority := uint32(0)
+	steady := lastSteady(hops)
+	first, priority := 0, uint32(0)
 	for i := range hops {
-		if i > 0 && hops[i].rank != hops[i-1].rank {
-			priority++
+		if i > 0 && hops[i].rank != hops[i-1].rank && (i > steady || !allReturn(hops[first:i])) {
+			weigh(hops[first:i])
+			first, priority = i, priority+1
 		}
 		hops[i].Priority = priority
 	}
+	weigh(hops[first:])
 	return hops
 }

@@ -46,6 +46,9 @@ func describe(b *strings.Builder, svc *federation.Service, c *federation.Cluster
 
 func words(h eastwest.Hop) string {
 	out := "pod=" + h.Pod
+	if h.Weight != 1 {
+		out += fmt.Sprintf(" weight=%d", h.Weight)
+	}
 	if h.Gateway {
 		out = fmt.Sprintf("gateway network=%s weight=%d", h.Network, h.Weight)
 	}

@@ -350,7 +350,11 @@ type Cluster struct {
 	Since     time.Time
 	// Lost says that the API server is unreachable, the gateway silent and the
 	// lease over: none of its endpoints are used any more.
-	Lost     bool
+	Lost bool
+	// Drain says that traffic is kept away from it; nil: it is in full use. KeptAway
+	// says that it was asked for where this control plane runs, not by the cluster.
+	Drain    *Drain
+	KeptAway bool
 	Gateways []Gateway // of this cluster's network, as this cluster's Services say; sorted
 	// Entries are the addresses of its ready entry gateways, sorted.
 	Entries []netip.Addr

@@ -48,6 +48,15 @@ const (
 	ReasonRefused           = "Refused"
 	ReasonListed            = "Listed"
 	ReasonListing           = "Listing"
+
+	// ConditionDraining is True while traffic is kept away from the cluster; its
+	// reason is how far that is. It is no fault, and the state stays as it is.
+	ConditionDraining  = "Draining"
+	ReasonDraining     = "Draining"     // traffic leaves
+	ReasonDrained      = "Drained"      // somebody has seen that it left
+	ReasonReturning    = "Returning"    // traffic comes back, as the message says
+	ReasonInUse        = "InUse"        // False
+	ReasonInvalidDrain = "InvalidDrain" // the link's annotation cannot be read; the message says why
 )
 
 // ClusterLink is one direction of trust and discovery: the cluster that holds
@@ -109,6 +118,10 @@ type ClusterLinkStatus struct {
 	// Server is the address of the remote API server that is read.
 	// +optional
 	Server string `json:"server,omitempty"`
+	// Drain is what the cluster itself last said of its drain, as the annotation
+	// isthmus.dev/drain of its system namespace; empty while it is in full use.
+	// +optional
+	Drain string `json:"drain,omitempty"`
 	// Exports and Endpoints count what is read from there.
 	// +optional
 	Exports int32 `json:"exports"`

@@ -15,6 +15,8 @@ const (
 	kindImport  = "ServiceImport"
 	kindPod     = "Pod"
 	kindPolicy  = "PeerAuthentication"
+
+	kindNamespace = "Namespace"
 )
 
 // builder makes one snapshot.

@@ -24,6 +24,7 @@ func (b *builder) clusters(prev *federation.Snapshot, changed Changes) map[feder
 			Local: c.Local, Read: c.Read, Reachable: c.Reachable, Since: since(c), Lost: c.Lost,
 			Gateways: b.gateways(c),
 		}
+		now.Drain, now.KeptAway = b.drain(c)
 		if changed.All || old == nil {
 			now.Locality = c.locality()
 		} else {
@@ -41,6 +42,20 @@ func (b *builder) clusters(prev *federation.Snapshot, changed Changes) map[feder
 		out[name] = same(old, now)
 	}
 	return out
+}
+
+// drain is what the cluster says of itself, else what was last known of it; or
+// what was asked for here, if that is lower.
+func (b *builder) drain(c *cluster) (drain *federation.Drain, keptAway bool) {
+	own := c.ClusterState.Drain
+	if n := c.namespaces[Name{Name: b.in.Namespace}]; n != nil {
+		own = n.Drain
+		if n.BadDrain != "" {
+			b.problem(c.Name, kindNamespace, Name{Name: b.in.Namespace}, "InvalidDrain", n.BadDrain+"; isthmus drain or isthmus undrain writes it anew")
+		}
+	}
+	drain = own.Lower(c.KeepAway)
+	return drain, drain != own
 }
 
 // networks says which network each cluster is on: what the cluster says of

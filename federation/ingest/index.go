@@ -89,7 +89,10 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 		}
 	case KindNamespace:
 		old, now, changed := swap(c.namespaces, id, o)
-		if changed && id.Name == in.Namespace {
+		switch {
+		case changed && id.Name == in.Namespace && onlyDrain(old, now):
+			ch.Clusters = true
+		case changed && id.Name == in.Namespace:
 			ch.All = true
 		}
 		if changed && c.Served && (old != nil && old.Refused) != (now != nil && now.Refused) {
@@ -111,6 +114,17 @@ func (in *Inputs) put(c *cluster, kind Kind, id Name, o Object, ch *Changes) {
 			ch.service(id)
 		}
 	}
+}
+
+// onlyDrain reports whether two forms of a system namespace differ in nothing but
+// the drain.
+func onlyDrain(old, now *Namespace) bool {
+	if old == nil || now == nil {
+		return false
+	}
+	without := *now
+	without.Drain, without.BadDrain = old.Drain, old.BadDrain
+	return reflect.DeepEqual(old, &without)
 }
 
 // putEntry notes whether a Service is that of entry gateways.

@@ -47,6 +47,9 @@ type ClusterState struct {
 	Reachable bool
 	Since     time.Time // when it last answered, where not Reachable
 	Lost      bool
+	// Drain is what was last known of the cluster's own drain, where its system
+	// namespace has not been read, and KeepAway what was asked for here, by hand.
+	Drain, KeepAway *federation.Drain
 	// Gateways replaces what the cluster's Services say, "host:port"; may be nil.
 	Gateways []string
 	// Silent holds the gateway addresses ("IP:port") that do not answer, and since when.

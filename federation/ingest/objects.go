@@ -139,7 +139,10 @@ type Namespace struct {
 	Namespace string
 	UID       string
 	Network   string // AnnotationNetwork or LabelTopologyNetwork
-	Refused   bool   // api.LabelEntry shuts its pods out of the entry gateway
+	// Drain is what AnnotationDrain says, and BadDrain why it says nothing.
+	Drain    *federation.Drain
+	BadDrain string
+	Refused  bool // api.LabelEntry shuts its pods out of the entry gateway
 }
 
 // Export is a slimmed ServiceExport.

@@ -80,7 +80,9 @@ func (w *world) next() event {
 func (w *world) nextState(c federation.ClusterName) event {
 	s := w.states[c]
 	if c != "east" {
-		switch w.r.IntN(5) {
+		switch w.r.IntN(6) {
+		case 5:
+			s.Drain, s.KeepAway = w.drain(), w.drain()
 		case 0:
 			s.Reachable, s.Since = !s.Reachable, time.Unix(int64(1000+w.r.IntN(3)), 0).UTC()
 		case 1:
@@ -189,7 +191,7 @@ func (w *world) rare(c federation.ClusterName, n Name) Object {
 		s.Name.Name = "entry-1"
 		return s
 	case 0:
-		return &Namespace{Namespace: pick(r, "isthmus-system", "shop"), Network: pick(r, "east", "west", ""), Refused: r.IntN(2) == 0}
+		return &Namespace{Namespace: pick(r, "isthmus-system", "shop"), Network: pick(r, "east", "west", ""), Refused: r.IntN(2) == 0, Drain: w.drain()}
 	case 1:
 		p := &Policy{Name: Name{pick(r, "shop", "isthmus-system"), n.Name}, Since: time.Unix(int64(r.IntN(3)), 0).UTC(), Mode: Mode(r.IntN(4))}
 		if r.IntN(2) == 0 {
@@ -200,6 +202,10 @@ func (w *world) rare(c federation.ClusterName, n Name) Object {
 		return &Import{Name: n, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 97, 0, byte(r.IntN(8))})}}
 	}
 	return &Service{Name: Name{"isthmus-system", "gw"}, Gateway: true, ByHand: pick(r, "192.0.2.7:15443", "192.0.2.8:15443,bad", "127.0.0.1:15443")}
+}
+
+func (w *world) drain() *federation.Drain {
+	return pick(w.r, nil, &federation.Drain{Stage: federation.Draining}, &federation.Drain{Stage: federation.Returning, Share: 1 + w.r.IntN(2)})
 }
 
 // imported is a slice that a control plane has written from a checkpoint.

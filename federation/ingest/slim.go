@@ -142,7 +142,11 @@ func SlimSlice(s *discoveryv1.EndpointSlice) *Slice {
 		out.Ports = append(out.Ports, slim)
 	}
 	for i := range s.Endpoints[:min(len(s.Endpoints), mostSliceMembers)] {
-		out.Endpoints = append(out.Endpoints, slimEndpoint(&s.Endpoints[i]))
+		e := slimEndpoint(&s.Endpoints[i])
+		if out.Source != "" && heldBack(s.Endpoints[i].Conditions) {
+			e.Health = federation.Ready
+		}
+		out.Endpoints = append(out.Endpoints, e)
 	}
 	return out
 }
@@ -201,6 +205,13 @@ func health(c discoveryv1.EndpointConditions) federation.Health {
 	return federation.NotReady
 }
 
+// heldBack reports whether an imported slice says of a pod that it is ready but
+// not for callers without a sidecar, since its cluster is drained.
+func heldBack(c discoveryv1.EndpointConditions) bool {
+	says := func(b *bool, want bool) bool { return b != nil && *b == want }
+	return says(c.Ready, false) && says(c.Serving, true) && says(c.Terminating, false)
+}
+
 // SlimPod keeps what Build reads of a Pod.
 func SlimPod(p *corev1.Pod) *Pod {
 	out := &Pod{
@@ -249,6 +260,10 @@ func SlimNamespace(n *corev1.Namespace) *Namespace {
 	out := &Namespace{Namespace: n.Name, UID: string(n.UID), Network: n.Annotations[api.AnnotationNetwork], Refused: n.Labels[api.LabelEntry] == api.EntryRefuse}
 	if out.Network == "" {
 		out.Network = n.Labels[api.LabelTopologyNetwork]
+	}
+	var err error
+	if out.Drain, err = federation.ParseDrain(n.Annotations[api.AnnotationDrain]); err != nil {
+		out.BadDrain = err.Error()
 	}
 	return out
 }

@@ -147,6 +147,9 @@ func clustersText(s *federation.Snapshot) string {
 	var b strings.Builder
 	for _, c := range s.Clusters() {
 		fmt.Fprintf(&b, "%s network=%s locality=%s/%s read=%v reachable=%v lost=%v\n", c.Name, c.Network, c.Locality.Region, c.Locality.Zone, c.Read, c.Reachable, c.Lost)
+		if c.Drain != nil {
+			fmt.Fprintf(&b, "  drain %s keptAway=%v\n", c.Drain, c.KeptAway)
+		}
 		for _, g := range c.Gateways {
 			fmt.Fprintf(&b, "  gateway %s silent=%v\n", g.Addr, g.Silent)
 		}

@@ -31,6 +31,10 @@ func (p *parser) cluster(w words) error {
 		c.Gateways = append(c.Gateways, federation.Gateway{Addr: a, Silent: silent})
 	}
 	slices.SortFunc(c.Gateways, func(a, b federation.Gateway) int { return a.Addr.Compare(b.Addr) })
+	var err error
+	if c.Drain, err = federation.ParseDrain(w.keyed["drain"]); err != nil {
+		return err
+	}
 	p.parts.Clusters[c.Name] = c
 	return ranges(c, w)
 }

@@ -4,6 +4,7 @@
 //	cluster east network=blue region=eu local read gateways=192.0.2.1:15443
 //	cluster west network=green region=eu read gateways=192.0.2.7:15443,192.0.2.8:15443/silent
 //	cluster north network=red entries=10.3.0.2 inside=10.3.0.0/16,192.0.2.30/32 shutout=10.3.0.66
+//	cluster south network=grey drain=returning=25,since=2026-01-02T15:04:05Z
 //	service reviews.shop                      of the clusterset; reviews.shop@east is east's own
 //	  port 9080 http
 //	  vip east 10.96.0.7

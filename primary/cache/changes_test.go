@@ -147,3 +147,48 @@ workload east/shop/chosen-1 account=web 8080/http from:8080=east,west
 		t.Error("a listener kept ranges that are not true any more")
 	}
 }
+
+// A drain costs the load assignments of services that the cluster has part in,
+// and each step of a return the same; how far it is for people costs nothing.
+func TestDrainCostsWhatItMoves(t *testing.T) {
+	mesh := func(drain string) string {
+		return "cluster east network=blue local read\n" +
+			"cluster west network=green read gateways=192.0.2.7:15443 " + drain + "\n" +
+			"cluster north network=red read gateways=192.0.2.9:15443\n" + `
+service both.shop
+  port 80 http
+  vip east 10.96.0.1
+  export west 80/http
+  export north 80/http
+  endpoint west 10.2.0.1 pod=w account=both mtls 80:80
+  endpoint north 10.3.0.1 pod=n account=both mtls 80:80
+service north.shop
+  port 80 http
+  vip east 10.96.0.2
+  export north 80/http
+  endpoint north 10.3.0.2 pod=n2 account=north mtls 80:80
+service only.shop
+  port 80 http
+  vip east 10.96.0.3
+  export west 80/http
+  endpoint west 10.2.0.2 pod=w2 account=only mtls 80:80
+service own.shop@east
+  port 80 http
+  vip east 10.96.0.4
+  endpoint east 10.1.0.2 pod=o account=own mtls 80:80
+workload east/shop/web-1 account=web
+`
+	}
+	f := follow(t, cache.Sidecar, mesh(""))
+	moved := []string{"~eds outbound|80||both.shop.svc.clusterset.local"}
+	for _, step := range []struct {
+		drain string
+		want  []string
+	}{
+		{"drain=draining", moved}, {"drain=drained", nil}, {"drain=drained,since=2026-01-02T15:04:05Z", nil}, {"drain=returning=10", moved}, {"drain=returning=50", moved}, {"", moved},
+	} {
+		if got := f.becomes(mesh(step.drain)); !slices.Equal(got, step.want) {
+			t.Errorf("%q: %v, want %v", step.drain, got, step.want)
+		}
+	}
+}

@@ -8,7 +8,7 @@ import (
 )
 
 // topology is what the clusters of a snapshot do to resources, as comparable
-// text: their networks, regions, priorities, losses and gateways. How long
+// text: their networks, regions, priorities, losses, drains and gateways. How long
 // something has been so is not in it, since nobody is sent that.
 type topology struct {
 	all  string
@@ -24,8 +24,8 @@ func topologyOf(s *federation.Snapshot) topology {
 		for _, g := range c.Gateways {
 			fmt.Fprintf(&b, " %v/%t", g.Addr, g.Silent)
 		}
-		b.WriteByte('\n')
-		t.each[c.Name] = b.String()
+		t.each[c.Name] = b.String() // without its drain: nobody stands beside its own endpoints
+		fmt.Fprintf(&b, " %d\n", c.Drain.ShareOf())
 		all.WriteString(b.String())
 	}
 	t.all = all.String()

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/remote/registry"
 )
 
@@ -34,6 +35,11 @@ type linkFacts struct {
 	Network            string
 	Exports, Endpoints int32
 	Gateways           map[string]probeState // by address; of another network only
+
+	Drain    *federation.Drain // as the snapshot has it
+	KeptAway bool              // that was asked for on the link
+	BadDrain error             // what the link asks for cannot be read
+	Read     bool              // the cluster has been read since this control plane began
 }
 
 // linkStatus is the state machine of a link: from what was written last and what
@@ -42,7 +48,10 @@ type linkFacts struct {
 func linkStatus(prev v1alpha1.ClusterLinkStatus, f linkFacts, now time.Time) v1alpha1.ClusterLinkStatus {
 	out := v1alpha1.ClusterLinkStatus{
 		Network: f.Network, Exports: f.Exports, Endpoints: f.Endpoints, LastReachable: prev.LastReachable,
-		ServerVersion: prev.ServerVersion, Server: prev.Server, Gateways: gatewayStatuses(f.Gateways),
+		ServerVersion: prev.ServerVersion, Server: prev.Server, Gateways: gatewayStatuses(f.Gateways), Drain: prev.Drain,
+	}
+	if f.Read && !f.KeptAway {
+		out.Drain = f.Drain.String()
 	}
 	if out.Network == "" {
 		out.Network = prev.Network
@@ -53,7 +62,7 @@ func linkStatus(prev v1alpha1.ClusterLinkStatus, f linkFacts, now time.Time) v1a
 			out.ServerVersion = f.Remote.ServerVersion
 		}
 	}
-	conditions := []metav1.Condition{secretCondition(f), reachableCondition(prev, f, now), syncedCondition(f), gatewayCondition(f)}
+	conditions := []metav1.Condition{secretCondition(f), reachableCondition(prev, f, now), syncedCondition(f), gatewayCondition(f), drainCondition(f)}
 	for i := range conditions {
 		conditions[i].ObservedGeneration = f.Generation
 	}
@@ -139,6 +148,28 @@ func gatewayCondition(f linkFacts) metav1.Condition {
 		}
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNoAnswer, "no address of its east-west gateway answers"
+	}
+	return c
+}
+
+func drainCondition(f linkFacts) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionDraining, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonInUse}
+	if f.Drain != nil {
+		c.Status = metav1.ConditionTrue
+		switch f.Drain.Stage {
+		case federation.Draining:
+			c.Reason, c.Message = v1alpha1.ReasonDraining, "its endpoints are used only where nobody else is left"
+		case federation.Drained:
+			c.Reason, c.Message = v1alpha1.ReasonDrained, "its endpoints are used only where nobody else is left; traffic was seen to have left"
+		case federation.Returning:
+			c.Reason, c.Message = v1alpha1.ReasonReturning, fmt.Sprintf("it is given %d per cent of its usual share", f.Drain.Share)
+		}
+		if f.KeptAway {
+			c.Message += "; asked for on this link"
+		}
+	}
+	if f.BadDrain != nil {
+		c.Reason, c.Message = v1alpha1.ReasonInvalidDrain, fmt.Sprintf("annotation isthmus.dev/drain of this link: %v", f.BadDrain)
 	}
 	return c
 }

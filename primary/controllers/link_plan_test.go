@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/remote/registry"
 )
 
@@ -126,5 +127,39 @@ func TestProbeState(t *testing.T) {
 	}
 	if !p.Since.Equal(at(20500)) || p.Message != "" {
 		t.Errorf("state %+v", p)
+	}
+}
+
+// A drain is a condition, with its stage; it is no fault of the link. What the
+// cluster itself said is remembered, and not what was asked for here.
+func TestLinkDrain(t *testing.T) {
+	own := &federation.Drain{Stage: federation.Draining, Since: start}
+	f := linkFacts{Remote: remote(true, true, start), Known: true, Read: true, Gateways: good}
+	status := linkStatus(v1alpha1.ClusterLinkStatus{}, f, start)
+	for _, step := range []struct {
+		name, want, remembered string
+		change                 func()
+	}{
+		{"in use", "False InUse", "", func() {}},
+		{"draining", "True Draining", "draining,since=2026-01-02T03:00:00Z", func() { f.Drain = own }},
+		{"drained", "True Drained", "drained,since=2026-01-02T03:00:00Z", func() {
+			f.Drain = &federation.Drain{Stage: federation.Drained, Since: start}
+		}},
+		{"returning", "True Returning", "returning=25", func() { f.Drain = &federation.Drain{Stage: federation.Returning, Share: 25} }},
+		{"asked for here", "True Draining", "returning=25", func() { f.Drain, f.KeptAway = own, true }},
+		{"asked for here, wrongly", "False InvalidDrain", "", func() {
+			f.Drain, f.KeptAway, f.BadDrain = nil, false, errors.New("no good")
+		}},
+		{"not read since the start", "True Draining", "", func() { f.Drain, f.BadDrain, f.Read = own, nil, false }},
+	} {
+		step.change()
+		status = linkStatus(status, f, start.Add(time.Minute))
+		c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDraining)
+		if c == nil || string(c.Status)+" "+c.Reason != step.want || status.Drain != step.remembered || status.State != v1alpha1.LinkConnected {
+			t.Errorf("%s: %+v, remembered %q, %s", step.name, c, status.Drain, status.State)
+		}
+		if again := linkStatus(status, f, start.Add(time.Hour)); !equality.Semantic.DeepEqual(status.Conditions, again.Conditions) {
+			t.Errorf("%s: conditions change by themselves", step.name)
+		}
 	}
 }

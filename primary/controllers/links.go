@@ -231,7 +231,11 @@ func (r *Links) facts(link *v1alpha1.ClusterLink, status *registry.Status, refus
 	r.mu.Unlock()
 	name := federation.ClusterName(link.Spec.Cluster)
 	f := linkFacts{Cluster: link.Spec.Cluster, Generation: link.Generation, Started: r.started, Remote: status, Refused: refused}
+	_, f.BadDrain = federation.ParseDrain(link.Annotations[api.AnnotationDrain])
 	here, there := s.Cluster(r.cluster), s.Cluster(name)
+	if there != nil {
+		f.Drain, f.KeptAway, f.Read = there.Drain, there.KeptAway, there.Read
+	}
 	if here == nil || there == nil || !there.Read && len(there.Gateways) == 0 {
 		return f
 	}

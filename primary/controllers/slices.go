@@ -19,6 +19,8 @@ type sliceBuilder struct {
 	local federation.ClusterName
 	svc   *federation.Service
 	nums  given
+
+	firsts map[uint16]stand // as first gave them
 }
 
 // content is what one slice holds.
@@ -36,7 +38,7 @@ func (b *sliceBuilder) slices(export *federation.Export) []*discoveryv1.Endpoint
 	remembered := checkpoint(b.s, b.svc, export, b.near(export))
 	switch {
 	case !b.far(export):
-		contents = b.podContents(b.near(export), sliceEndpoint)
+		contents = b.podContents(b.near(export), b.podEndpoint)
 	case b.svc.Headless:
 		pods := b.pods(export.Cluster)
 		remembered.Pods = checkpointPods(pods)

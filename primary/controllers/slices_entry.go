@@ -153,13 +153,20 @@ func (b *sliceBuilder) entryPort(number, entry uint16) discoveryv1.EndpointPort 
 }
 
 // entryReady reports whether callers may be sent to the entry gateway for a port:
-// this control plane's own snapshot has it, so it is being told of it; somebody
-// answers there; and nobody does on the own network, whose pods come first
-// (kube-proxy knows no priorities). Whether each gateway has it yet is not asked:
-// one that is told later, by another replica or a slow stream, closes a caller's
-// connection until it is.
+// it is served there, and nobody stands before cluster (pods of the own network do,
+// which come first).
 func (b *sliceBuilder) entryReady(cluster federation.ClusterName, port, entry uint16) bool {
-	return slices.Contains(b.svc.EntryPorts, federation.EntryPort{Cluster: b.local, Service: port, Port: entry}) && b.answers(cluster, port) && !b.answeredHere(port)
+	return b.served(cluster, port, entry) && b.first(port) == b.standOf(cluster)
+}
+
+// served reports whether the entry gateway leads to cluster for a port: there is
+// one, this control plane's own snapshot has the port, so it is being told of it,
+// and somebody answers there. Whether each gateway has it yet is not asked: one
+// that is told later, by another replica or a slow stream, closes a caller's
+// connection until it is.
+func (b *sliceBuilder) served(cluster federation.ClusterName, port, entry uint16) bool {
+	return len(b.s.Cluster(b.local).Entries) > 0 && b.answers(cluster, port) &&
+		slices.Contains(b.svc.EntryPorts, federation.EntryPort{Cluster: b.local, Service: port, Port: entry})
 }
 
 // answers reports whether cluster has a ready endpoint with a sidecar.
@@ -171,20 +178,6 @@ func (b *sliceBuilder) answers(cluster federation.ClusterName, port uint16) bool
 		}
 	}
 	return slices.ContainsFunc(b.svc.Counts, func(c federation.RemoteCount) bool { return c.Cluster == cluster && c.Port == port && c.Ready > 0 })
-}
-
-// answeredHere reports whether a pod of the own network is ready.
-func (b *sliceBuilder) answeredHere(port uint16) bool {
-	for i := range b.svc.Endpoints {
-		e := &b.svc.Endpoints[i]
-		if _, ok := e.Target(port); !ok || e.Network != b.network() || e.Health != federation.Ready || b.svc.HiddenFrom(e.Cluster) {
-			continue
-		}
-		if c := b.s.Cluster(e.Cluster); c == nil || !c.Lost {
-			return true
-		}
-	}
-	return false
 }
 
 func sortedPorts(ports map[uint16]uint16) []uint16 { return slices.Sorted(maps.Keys(ports)) }

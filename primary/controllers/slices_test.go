@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/federation/ingest"
 )
 
 func entries(addrs ...string) func(*federation.Cluster) {
@@ -230,5 +231,70 @@ func TestPortIsOldestExporters(t *testing.T) {
 	want, known := wantNumbers(s, "east", reviewsKey, importState{NamespaceActive: true})
 	if !known || len(want.Ports) != 1 || want.Ports[9080] != "west" {
 		t.Errorf("numbers %v, %v", want, known)
+	}
+}
+
+// Callers without a sidecar leave a drained cluster too, its own and those of its
+// network, wherever somebody else answers at a port; while nobody does they stay,
+// and a pod of a headless service is chosen by its caller.
+func TestDrainedSlices(t *testing.T) {
+	drained := func(c *federation.Cluster) { c.Drain = &federation.Drain{Stage: federation.Draining} }
+	back := func(c *federation.Cluster) { c.Drain = &federation.Drain{Stage: federation.Returning, Share: 50} }
+	east := func(change ...func(*federation.Cluster)) *federation.Cluster {
+		return cluster("east", "net1", append(change, entries("10.1.9.1"))...)
+	}
+	west := func(change ...func(*federation.Cluster)) *federation.Cluster {
+		return cluster("west", "net2", append(change, gateway)...)
+	}
+	both := func() *federation.Service {
+		return told(twoPorts(reviews([]federation.Export{export("east"), export("west")}, endpoint(t, "east", "net1", "10.1.0.1", true), endpoint(t, "west", "net2", "10.2.0.1", true))))
+	}
+	half := both()
+	half.Endpoints[1].Ports = half.Endpoints[1].Ports[:1]
+	near := twoPorts(reviews([]federation.Export{export("east"), export("near")}, endpoint(t, "east", "net1", "10.1.0.1", true), endpoint(t, "near", "net1", "10.1.0.2", true)))
+	datagrams := told(both())
+	datagrams.Endpoints[0].Others = []federation.OtherPort{{Transport: "UDP", Service: 53, Target: 53}}
+	alone := told(twoPorts(reviews([]federation.Export{export("west")}, endpoint(t, "west", "net2", "10.2.0.1", true))))
+	headless := both()
+	headless.Headless = true
+	const (
+		own    = "east +10.1.0.1 http:8080 tcp:8090"
+		held   = "east -10.1.0.1 http:8080 tcp:8090"
+		entry  = "; west {9080=20001,9090=20002} +10.1.9.1 http:20001 tcp:20002"
+		shut   = "; west {9080=20001,9090=20002} -10.1.9.1 http:20001 tcp:20002"
+		halves = "; west {9080=20001,9090=20002} +10.1.9.1 http:20001; west-2 {9080=20001,9090=20002} -10.1.9.1 tcp:20002"
+	)
+	for name, test := range map[string]struct {
+		clusters []*federation.Cluster
+		svc      *federation.Service
+		want     string
+	}{
+		"nobody is drained":                {[]*federation.Cluster{east(), west()}, both(), own + shut},
+		"the own one is":                   {[]*federation.Cluster{east(drained), west()}, both(), held + entry},
+		"the own one comes back":           {[]*federation.Cluster{east(back), west()}, both(), held + entry},
+		"the other one is":                 {[]*federation.Cluster{east(), west(drained)}, both(), own + shut},
+		"both are: as if nobody was":       {[]*federation.Cluster{east(drained), west(drained)}, both(), own + shut},
+		"the other answers at one port":    {[]*federation.Cluster{east(drained), west()}, half, own + halves},
+		"nobody else carries datagrams":    {[]*federation.Cluster{east(drained), west()}, datagrams, own + entry},
+		"no entry gateway":                 {[]*federation.Cluster{cluster("east", "net1", drained), west()}, both(), own + "; west {9080=20001,9090=20002}"},
+		"the other is there alone":         {[]*federation.Cluster{east(), west(drained)}, alone, entry[2:]},
+		"a neighbour on the same network":  {[]*federation.Cluster{east(drained), cluster("near", "net1")}, near, held + "; near +10.1.0.2 http:8080 tcp:8090"},
+		"the neighbour is drained instead": {[]*federation.Cluster{east(), cluster("near", "net1", drained)}, near, own + "; near -10.1.0.2 http:8080 tcp:8090"},
+		"headless":                         {[]*federation.Cluster{east(drained), west()}, headless, own + "; west"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := planImport(snapshot(test.clusters, test.svc), "east", reviewsKey, importState{NamespaceActive: true}, twoEntryPorts())
+			if got := show(plan.Slices); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+			for _, s := range plan.Slices { // a control plane that reads it as a checkpoint must not take it for a failed one
+				slim := ingest.SlimSlice(s)
+				for i, e := range slim.Endpoints {
+					if strings.HasSuffix(s.Name, "east") && e.Health != federation.Ready {
+						t.Errorf("endpoint %d of %s is read as %v", i, s.Name, e.Health)
+					}
+				}
+			}
+		})
 	}
 }

@@ -126,7 +126,7 @@ func passOn(name string) (*Resource, error) {
 
 // NewGatewayEndpoints returns what stands behind a gateway of network for port
 // of svc: ready pods of that network that have a sidecar and that somebody of
-// another may call, and no gateway.
+// another may call, and no gateway. Those of drained clusters come last.
 func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port uint16, network federation.NetworkName) (*Resource, error) {
 	name, err := gatewayName(svc.Key, port)
 	if err != nil {
@@ -145,7 +145,7 @@ func NewGatewayEndpoints(s *federation.Snapshot, svc *federation.Service, port u
 		seen[addr] = true
 		hops = append(hops, podHop(e, addr))
 	}
-	return loadAssignment(name, hops, false)
+	return loadAssignment(name, eastwest.GiveWay(hops, s), false)
 }
 
 // GatewayPods returns the pods to which gateways of network pass on connections

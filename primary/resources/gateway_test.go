@@ -1,7 +1,9 @@
 package resources_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -70,22 +72,60 @@ func TestGatewayPassesNobodyOnInVain(t *testing.T) {
 	}
 }
 
+// Behind the gateways of a network of several clusters, pods of a drained one come
+// last, and those of a returning one weigh less: who comes in by another's gateway
+// must not end up there all the same.
+func TestGatewayLeadsAwayFromADrain(t *testing.T) {
+	for drain, want := range map[string]string{
+		"":             "10.2.0.1 priority=0 weight=1, 10.2.0.2 priority=0 weight=1",
+		"draining":     "10.2.0.1 priority=1 weight=1, 10.2.0.2 priority=0 weight=1",
+		"returning=25": "10.2.0.1 priority=0 weight=1, 10.2.0.2 priority=0 weight=4",
+	} {
+		s := meshtest.Snapshot(t, `
+cluster a network=green read drain=`+drain+`
+cluster b network=green read
+service echo.shop
+  port 80 http
+  export a 80/http
+  export b 80/http
+  endpoint a 10.2.0.1 pod=a-1 account=echo mtls 80:80
+  endpoint b 10.2.0.2 pod=b-1 account=echo mtls 80:80
+`)
+		a := gatewayAssignment(t, s, s.Service(federation.ServiceKey{Namespace: "shop", Name: "echo"}))
+		var got []string
+		for _, l := range a.Endpoints {
+			for _, e := range l.LbEndpoints {
+				got = append(got, fmt.Sprintf("%s priority=%d weight=%d", e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress(), l.Priority, e.GetLoadBalancingWeight().GetValue()))
+			}
+		}
+		slices.Sort(got)
+		if text := strings.Join(got, ", "); text != want {
+			t.Errorf("%q: %s, want %s", drain, text, want)
+		}
+	}
+}
+
 func behindGateway(t *testing.T, s *federation.Snapshot, svc *federation.Service) []string {
 	t.Helper()
-	r, err := resources.NewGatewayEndpoints(s, svc, 80, "green")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var a endpointv3.ClusterLoadAssignment
-	if err := r.Body.UnmarshalTo(&a); err != nil {
-		t.Fatal(err)
-	}
 	var out []string
-	for _, l := range a.Endpoints {
+	for _, l := range gatewayAssignment(t, s, svc).Endpoints {
 		for _, e := range l.LbEndpoints {
 			out = append(out, e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress())
 		}
 	}
 	slices.Sort(out)
 	return out
+}
+
+func gatewayAssignment(t *testing.T, s *federation.Snapshot, svc *federation.Service) *endpointv3.ClusterLoadAssignment {
+	t.Helper()
+	r, err := resources.NewGatewayEndpoints(s, svc, 80, "green")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := new(endpointv3.ClusterLoadAssignment)
+	if err := r.Body.UnmarshalTo(a); err != nil {
+		t.Fatal(err)
+	}
+	return a
 }

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/federation/ingest"
@@ -34,6 +35,8 @@ type link struct {
 	since     time.Time // when it last answered
 	lost      bool      // the link is in state Lost; its lease may not be over yet
 	silent    map[string]time.Time
+	drain     *federation.Drain // of its own, as the elected control plane last knew it
+	keepAway  *federation.Drain // as asked for on the link
 }
 
 func (l *link) Kind() ingest.Kind { return kindLink }
@@ -55,6 +58,9 @@ func slimLink(o *v1alpha1.ClusterLink) *link {
 			l.since = o.Status.LastReachable.UTC()
 		}
 	}
+	// What cannot be read says nothing; the condition tells of it.
+	l.drain, _ = federation.ParseDrain(o.Status.Drain)
+	l.keepAway, _ = federation.ParseDrain(o.Annotations[api.AnnotationDrain])
 	for _, g := range o.Status.Gateways {
 		if g.Answers {
 			continue
@@ -76,6 +82,7 @@ func state(status registry.Status, l *link, read bool, start time.Time) ingest.C
 	s := ingest.ClusterState{Name: federation.ClusterName(status.Cluster), Read: read, Reachable: status.Reachable, Since: status.LastReachable.UTC()}
 	if l != nil {
 		s.Network, s.Priority, s.Gateways, s.Silent = l.network, l.priority, l.gateways, l.silent
+		s.Drain, s.KeepAway = l.drain, l.keepAway
 		if l.judged {
 			s.Reachable, s.Since = l.reachable, l.since
 		}

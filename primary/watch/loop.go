@@ -64,7 +64,7 @@ func (w *Watcher) step(now time.Time) bool {
 		return false
 	}
 	next := ingest.Build(w.hold.built, w.inputs, ch)
-	w.metrics.built(time.Since(now), states, feeds)
+	w.metrics.built(time.Since(now), next, states, feeds)
 	wait := w.hold.add(w.latest.Load(), next, ch, w.opts.Cluster, now)
 	if !wait || !now.Before(w.hold.due()) {
 		w.publish(next)

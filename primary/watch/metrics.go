@@ -15,6 +15,7 @@ type metrics struct {
 	reachable *prometheus.GaugeVec
 	since     *prometheus.GaugeVec
 	objects   *prometheus.GaugeVec
+	drained   *prometheus.GaugeVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -32,13 +33,20 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "isthmus_cluster_objects", Help: "Objects held of the cluster.",
 		}, []string{"cluster"}),
 	}
+	m.drained = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "isthmus_cluster_drained", Help: "What is kept away from the cluster of its usual traffic: 1 while it is drained, less while traffic returns, 0 in full use.",
+	}, []string{"cluster"})
 	if registry != nil {
-		registry.MustRegister(m.seconds, m.reachable, m.since, m.objects)
+		registry.MustRegister(m.seconds, m.reachable, m.since, m.objects, m.drained)
 	}
 	return m
 }
 
-func (m *metrics) built(took time.Duration, states []ingest.ClusterState, feeds map[federation.ClusterName]*feed) {
+func (m *metrics) built(took time.Duration, s *federation.Snapshot, states []ingest.ClusterState, feeds map[federation.ClusterName]*feed) {
+	m.drained.Reset()
+	for _, c := range s.Clusters() {
+		m.drained.WithLabelValues(string(c.Name)).Set(float64(100-c.Drain.ShareOf()) / 100)
+	}
 	m.seconds.Observe(took.Seconds())
 	m.reachable.Reset()
 	m.since.Reset()
