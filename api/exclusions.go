@@ -9,6 +9,12 @@ const (
 	maxInterface  = 15        // bytes of a network device's name (IFNAMSIZ without its end)
 )
 
+// Bounds of a pod's probes that its proxy runs: how many, and their JSON.
+const (
+	MaxProbes      = 512
+	MaxProbesBytes = 256 << 10
+)
+
 // ValidInterface reports whether name can be that of a network device.
 // (dev_valid_name of Linux)
 func ValidInterface(name string) bool {

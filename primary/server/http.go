@@ -18,7 +18,7 @@ import (
 func (s *Server) httpServers(p *parts) map[string]func(context.Context) error {
 	l := s.opts.Listeners
 	injector := http.NewServeMux()
-	injector.Handle("POST "+webhook.Path, webhook.Handler(s.opts.Injection, s.log))
+	injector.Handle("POST "+webhook.Path, webhook.Handler(s.opts.Injection, p.namespaces.Labels, s.log))
 	metrics := http.NewServeMux()
 	metrics.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	health := http.NewServeMux()

@@ -41,8 +41,10 @@ type parts struct {
 	csr       *csr.Server
 	watch     *watch.Watcher
 	serving   *webhook.Serving
-	elected   *elected
-	overlap   *overlap
+	// namespaces tells the webhook which ones refuse pods with a sidecar.
+	namespaces *webhook.Namespaces
+	elected    *elected
+	overlap    *overlap
 }
 
 // New checks opts.
@@ -76,6 +78,7 @@ func (s *Server) Run(ctx context.Context) error {
 	run("watch", p.watch.Run)
 	run("ads", p.ads.Run)
 	run("webhook certificate", p.serving.Run)
+	run("webhook namespaces", p.namespaces.Run)
 	run("controllers", p.elected.Run)
 	run("overlap", p.overlap.Run)
 	run("expiry", newExpiry(p.authority, s.opts.Metrics, s.log).Run)
@@ -108,6 +111,7 @@ func (s *Server) assemble() (*parts, error) {
 	if p.ads, err = ads.New(ads.Options{Authenticate: authenticate(p.csr, p.authority.Cluster()), Log: s.log, Metrics: s.opts.Metrics}); err != nil {
 		return nil, err
 	}
+	p.namespaces = webhook.NewNamespaces(p.kube)
 	if p.serving, err = webhook.NewServing(webhook.ServingOptions{
 		Client: p.kube, Namespace: s.opts.Namespace, Hosts: s.opts.WebhookHosts, Log: s.log,
 	}); err != nil {
