@@ -16,6 +16,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
@@ -48,8 +49,7 @@ func Manifests(manifests []byte, namespace string, cfg webhook.Config) (Result, 
 	var docs [][]byte
 	dec := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 4096)
 	for n := 1; ; n++ {
-		var obj map[string]any
-		err := dec.Decode(&obj)
+		obj, err := decode(dec)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -70,6 +70,16 @@ func Manifests(manifests []byte, namespace string, cfg webhook.Config) (Result, 
 	}
 	in.Manifests = bytes.Join(docs, []byte("---\n"))
 	return in.Result, nil
+}
+
+// decode returns the next document, with whole numbers as they are.
+func decode(dec *utilyaml.YAMLOrJSONDecoder) (map[string]any, error) {
+	var raw runtime.RawExtension
+	if err := dec.Decode(&raw); err != nil || len(raw.Raw) == 0 {
+		return nil, err
+	}
+	var obj map[string]any
+	return obj, kjson.UnmarshalCaseSensitivePreserveInts(raw.Raw, &obj)
 }
 
 type injector struct {
