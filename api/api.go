@@ -94,11 +94,23 @@ const (
 	// the cluster, as federation.Drain writes it; on a ClusterLink, that this cluster
 	// keeps away from that one. The lower share counts.
 	AnnotationDrain = "isthmus.dev/drain"
-	// AnnotationExcludeOutboundPorts and its siblings: comma-separated ports
-	// that the sidecar leaves alone. Istio's names are understood too.
+	// AnnotationStatus is on every injected pod: what was put into it, as JSON.
+	AnnotationStatus = "isthmus.dev/status"
+
+	// On pods: AnnotationExcludeOutboundPorts and its siblings, comma-separated
+	// lists of what the sidecar leaves alone. What is included is everything
+	// ("*") unless one names it; docs/injection.md has Istio's names for them.
 	AnnotationExcludeOutboundPorts = "isthmus.dev/exclude-outbound-ports"
 	AnnotationExcludeInboundPorts  = "isthmus.dev/exclude-inbound-ports"
 	AnnotationExcludeOutboundCIDRs = "isthmus.dev/exclude-outbound-cidrs"
+	AnnotationExcludeOutboundUIDs  = "isthmus.dev/exclude-outbound-uids"
+	AnnotationExcludeOutboundGIDs  = "isthmus.dev/exclude-outbound-gids"
+	AnnotationExcludeInterfaces    = "isthmus.dev/exclude-interfaces"
+	AnnotationIncludeOutboundPorts = "isthmus.dev/include-outbound-ports"
+	AnnotationIncludeInboundPorts  = "isthmus.dev/include-inbound-ports"
+	AnnotationIncludeOutboundCIDRs = "isthmus.dev/include-outbound-cidrs"
+	// AnnotationRewriteProbes on a pod: "false" leaves its probes to kubelet.
+	AnnotationRewriteProbes = "isthmus.dev/rewrite-probes"
 
 	LabelTopologyNetwork = "topology.isthmus.dev/network"
 )

@@ -51,7 +51,9 @@ func newInterceptCommand(env func(string) string, errs io.Writer) *cobra.Command
 			if err := intercept.Apply(opts); err != nil {
 				return err
 			}
-			log.Info("traffic is redirected", "exclude_inbound", cfg.inboundPorts, "exclude_outbound", cfg.outboundPorts, "exclude_ranges", cfg.outboundCIDRs)
+			log.Info("traffic is redirected", "exclude_inbound", cfg.inboundPorts, "exclude_outbound", cfg.outboundPorts, "exclude_ranges", cfg.outboundCIDRs,
+				"exclude_users", cfg.uids, "exclude_groups", cfg.gids, "exclude_interfaces", cfg.interfaces,
+				"include_inbound", cfg.onlyInboundPorts, "include_ranges", cfg.onlyOutboundCIDRs, "include_outbound", cfg.alsoOutboundPorts)
 			return nil
 		},
 	}

@@ -30,12 +30,21 @@ const (
 )
 
 // exclusions is what intercept leaves alone, as text.
-type exclusions struct{ inboundPorts, outboundPorts, outboundCIDRs string }
+type exclusions struct {
+	inboundPorts, outboundPorts, outboundCIDRs, uids, gids, interfaces string
+	onlyInboundPorts, onlyOutboundCIDRs, alsoOutboundPorts             string
+}
 
 func (e *exclusions) flags(f *pflag.FlagSet, env func(string) string) {
 	text(f, env, &e.inboundPorts, "exclude-inbound-ports", "ISTHMUS_EXCLUDE_INBOUND_PORTS", "", "ports, comma-separated, that reach the application directly")
 	text(f, env, &e.outboundPorts, "exclude-outbound-ports", "ISTHMUS_EXCLUDE_OUTBOUND_PORTS", "", "ports, comma-separated, that leave the pod directly")
 	text(f, env, &e.outboundCIDRs, "exclude-outbound-cidrs", "ISTHMUS_EXCLUDE_OUTBOUND_CIDRS", "", "address ranges, comma-separated, that are reached directly")
+	text(f, env, &e.uids, "exclude-outbound-uids", "ISTHMUS_EXCLUDE_OUTBOUND_UIDS", "", "ids of users, comma-separated, whose processes call directly")
+	text(f, env, &e.gids, "exclude-outbound-gids", "ISTHMUS_EXCLUDE_OUTBOUND_GIDS", "", "ids of groups, comma-separated, whose processes call directly")
+	text(f, env, &e.interfaces, "exclude-interfaces", "ISTHMUS_EXCLUDE_INTERFACES", "", "network interfaces, comma-separated, that are left alone")
+	text(f, env, &e.onlyInboundPorts, "include-inbound-ports", "ISTHMUS_INCLUDE_INBOUND_PORTS", "", "ports, comma-separated, whose connections are taken; all others reach the application directly; * (default) or none")
+	text(f, env, &e.onlyOutboundCIDRs, "include-outbound-cidrs", "ISTHMUS_INCLUDE_OUTBOUND_CIDRS", "", "address ranges, comma-separated, to which connections are taken; all others are reached directly; * (default) or none")
+	text(f, env, &e.alsoOutboundPorts, "include-outbound-ports", "ISTHMUS_INCLUDE_OUTBOUND_PORTS", "", "ports, comma-separated, to which connections are taken whatever their address; * is all")
 }
 
 func (e *exclusions) parse() (opts intercept.Options, err error) {
@@ -48,7 +57,34 @@ func (e *exclusions) parse() (opts intercept.Options, err error) {
 	if opts.ExcludeOutboundCIDRs, err = intercept.ParseCIDRs(e.outboundCIDRs); err != nil {
 		return opts, fmt.Errorf("exclude outbound ranges: %w", err)
 	}
-	return opts, nil
+	if opts.ExcludeUIDs, err = intercept.ParseIDs(e.uids); err != nil {
+		return opts, fmt.Errorf("exclude users: %w", err)
+	}
+	if opts.ExcludeGIDs, err = intercept.ParseIDs(e.gids); err != nil {
+		return opts, fmt.Errorf("exclude groups: %w", err)
+	}
+	if opts.ExcludeInterfaces, err = intercept.ParseInterfaces(e.interfaces); err != nil {
+		return opts, fmt.Errorf("exclude interfaces: %w", err)
+	}
+	return opts, e.parseOnly(&opts)
+}
+
+// parseOnly parses what is taken where not everything is.
+func (e *exclusions) parseOnly(opts *intercept.Options) (err error) {
+	if opts.OnlyInboundPorts, err = intercept.ParseOnly(e.onlyInboundPorts, intercept.ParsePorts); err != nil {
+		return fmt.Errorf("include inbound ports: %w", err)
+	}
+	if opts.OnlyOutboundCIDRs, err = intercept.ParseOnly(e.onlyOutboundCIDRs, intercept.ParseCIDRs); err != nil {
+		return fmt.Errorf("include outbound ranges: %w", err)
+	}
+	if strings.TrimSpace(e.alsoOutboundPorts) == intercept.All {
+		opts.OnlyOutboundCIDRs = intercept.Only[netip.Prefix]{}
+		return nil
+	}
+	if opts.AlsoOutboundPorts, err = intercept.ParsePorts(e.alsoOutboundPorts); err != nil {
+		return fmt.Errorf("include outbound ports: %w", err)
+	}
+	return nil
 }
 
 // settings is what sidecar and gateway are told. check fills the fields below the line.

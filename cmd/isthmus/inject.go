@@ -14,26 +14,29 @@ import (
 )
 
 func newInjectCommand(e *env) *cobra.Command {
-	var file, kubeContext string
+	var file, kubeContext, namespace string
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE",
 		Short: "Put sidecars into manifests, as the webhook would",
-		Long:  "Print the manifests of FILE (- is standard input) with a sidecar in each pod, as the control plane of the context would inject it.",
+		Long: `Print the manifests of FILE (- is standard input) with a sidecar in each pod: of Pods, Deployments, StatefulSets, DaemonSets,
+ReplicaSets, Jobs and CronJobs, also within Lists. It is the very patch that the webhook of the context's control plane answers with.
+Labels of namespaces are not looked at, those of pods are. What is left alone, and why, goes to standard error.`,
 		Example: `  isthmus inject -f app.yaml --context east | kubectl --context east apply -f -
   kustomize build . | isthmus inject -f - --context east`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runInject(cmd.Context(), e, kubeContext, file)
+			return runInject(cmd.Context(), e, kubeContext, namespace, file)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "filename", "f", "", "file of manifests; - is standard input")
 	cmd.Flags().StringVar(&kubeContext, "context", "", "cluster for which; default the current context")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "namespace of objects that name none")
 	_ = cmd.MarkFlagRequired("filename")
 	_ = cmd.RegisterFlagCompletionFunc("context", e.complete) // fails only for a flag that is not there
 	return cmd
 }
 
-func runInject(ctx context.Context, e *env, kubeContext, file string) error {
+func runInject(ctx context.Context, e *env, kubeContext, namespace, file string) error {
 	manifests, err := readInput(e.In, file)
 	if err != nil {
 		return err
@@ -48,12 +51,15 @@ func runInject(ctx context.Context, e *env, kubeContext, file string) error {
 	if err != nil {
 		return err
 	}
-	out, injected, err := injectfile.Manifests(manifests, cfg)
+	out, err := injectfile.Manifests(manifests, namespace, cfg)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.Err, "%d pods with a sidecar\n", injected)
-	_, err = e.Out.Write(out)
+	for _, note := range out.Notes {
+		fmt.Fprintln(e.Err, note)
+	}
+	fmt.Fprintf(e.Err, "%d pods with a sidecar\n", out.Injected)
+	_, err = e.Out.Write(out.Manifests)
 	return err
 }
 

@@ -11,12 +11,14 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // Limits on the probes of one pod.
 const (
-	maxProbesBytes = 256 << 10
-	maxProbes      = 512
+	maxProbesBytes = api.MaxProbesBytes
+	maxProbes      = api.MaxProbes
 	maxTimeout     = 10 * time.Minute
 )
 

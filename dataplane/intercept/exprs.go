@@ -35,13 +35,20 @@ func uid(id uint32) []expr.Any {
 	return meta(expr.MetaKeySKUID, expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(id))
 }
 
-func toLoopbackDevice() []expr.Any {
-	return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, name("lo"))
+func gid(id uint32) []expr.Any {
+	return meta(expr.MetaKeySKGID, expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(id))
 }
 
-func fromLoopbackDevice() []expr.Any {
-	return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, name("lo"))
+func toDevice(device string) []expr.Any {
+	return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, name(device))
 }
+
+func fromDevice(device string) []expr.Any {
+	return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, name(device))
+}
+
+func toLoopbackDevice() []expr.Any   { return toDevice("lo") }
+func fromLoopbackDevice() []expr.Any { return fromDevice("lo") }
 
 func name(s string) []byte { return append([]byte(s), make([]byte, nameBytes-len(s))...) }
 

@@ -18,11 +18,26 @@ import (
 // Table is the name of the table, of family inet, that Apply owns.
 const Table = "isthmus"
 
-// Options says what is left alone.
+// Options says what is left alone. The zero value leaves nothing alone; what is
+// excluded stays so, whatever is included.
 type Options struct {
 	ExcludeInboundPorts  []uint16       // reach the application directly
 	ExcludeOutboundPorts []uint16       // leave the pod directly, to any address
 	ExcludeOutboundCIDRs []netip.Prefix // leave the pod directly, to any port
+	ExcludeUIDs          []uint32       // processes whose connections leave the pod directly
+	ExcludeGIDs          []uint32       // the same by effective group
+	ExcludeInterfaces    []string       // devices over which nothing is redirected, in or out
+
+	OnlyInboundPorts  Only[uint16]       // where limited, all others reach the application directly
+	OnlyOutboundCIDRs Only[netip.Prefix] // where limited, all others are reached directly,
+	AlsoOutboundPorts []uint16           // but for these ports, to any address
+}
+
+// Only limits what is redirected to List where Limited is set; the list may then
+// be empty, and nothing is.
+type Only[T any] struct {
+	Limited bool
+	List    []T
 }
 
 // Apply replaces the table by the rules for opts in one transaction: there is no

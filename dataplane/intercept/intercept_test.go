@@ -2,6 +2,7 @@ package intercept
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -141,8 +142,9 @@ func TestApplyTwiceAndUndo(t *testing.T) {
 	}
 }
 
-// The sidecar's user is known without a mark.
-func TestProxyUser(t *testing.T) {
+// The sidecar's user is known without a mark, and so are users and groups that
+// are excluded; all others are redirected, also where only an id nearby is.
+func TestUsers(t *testing.T) {
 	if addr := os.Getenv("INTERCEPT_TEST_DIAL"); addr != "" {
 		fmt.Print("answer:", dialHere(addr), ";")
 		return
@@ -151,25 +153,125 @@ func TestProxyUser(t *testing.T) {
 		t.Skip("SKIPPED: only root can become another user")
 	}
 	pod, _ := pair(t)
-	pod.Must(func() error { return Apply(Options{}) })
-	for uid, want := range map[uint32]string{0: "outbound 10.0.0.1:9000", api.ProxyUID: "outside -"} {
-		var out []byte
-		pod.Must(func() (err error) {
-			exe, err := os.Open("/proc/self/exe") // the test binary's folder may be closed to others
-			if err != nil {
-				return err
+	pod.Must(func() error {
+		return Apply(Options{ExcludeUIDs: []uint32{4000, 1<<32 - 2}, ExcludeGIDs: []uint32{5000}})
+	})
+	const taken, direct = "outbound ", "outside -"
+	for _, c := range []struct {
+		uid, gid uint32
+		want     string
+	}{
+		{0, 0, taken},
+		{api.ProxyUID, api.ProxyUID, direct},
+		{4000, 4000, direct},
+		{4001, 4001, taken},
+		{4000, 0, direct},
+		{0, 4000, taken},
+		{4001, 5000, direct},
+		{5000, 4001, taken},
+		{1<<32 - 2, 1, direct},
+	} {
+		for _, addr := range []string{"10.0.0.1:9000", "[fd00::1]:9000"} {
+			want := c.want
+			if want == taken {
+				want += addr
 			}
-			defer exe.Close()
-			cmd := exec.Command("/proc/self/fd/3", "-test.run=^TestProxyUser$")
-			cmd.ExtraFiles = []*os.File{exe}
-			cmd.Env = []string{"INTERCEPT_TEST_DIAL=10.0.0.1:9000"}
-			cmd.Dir = "/"
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
-			out, err = cmd.CombinedOutput()
+			if got := dialAs(t, pod, c.uid, c.gid, addr); got != want {
+				t.Errorf("uid %d, gid %d to %s: %q, want %q", c.uid, c.gid, addr, got, want)
+			}
+		}
+	}
+}
+
+// dialAs has a process of that user and group dial addr in the pod.
+func dialAs(t *testing.T, pod *netnstest.Namespace, uid, gid uint32, addr string) string {
+	t.Helper()
+	var out []byte
+	pod.Must(func() (err error) {
+		exe, err := os.Open("/proc/self/exe") // the test binary's folder may be closed to others
+		if err != nil {
 			return err
-		})
-		if !strings.Contains(string(out), "answer:"+want+";") {
-			t.Errorf("uid %d: %s, want %s", uid, out, want)
+		}
+		defer exe.Close()
+		cmd := exec.Command("/proc/self/fd/3", "-test.run=^TestUsers$")
+		cmd.ExtraFiles = []*os.File{exe}
+		cmd.Env = []string{"INTERCEPT_TEST_DIAL=" + addr}
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}, Pdeathsig: syscall.SIGKILL}
+		out, err = cmd.CombinedOutput()
+		return err
+	})
+	_, rest, _ := strings.Cut(string(out), "answer:")
+	answer, _, found := strings.Cut(rest, ";")
+	if !found {
+		t.Fatalf("the dialling process printed %q", out)
+	}
+	return answer
+}
+
+// What is included limits what is taken; what is excluded comes first.
+func TestIncluded(t *testing.T) {
+	pod, outside := pair(t)
+	serve(outside, 9002, "outside")
+	ranges := func(text string) Only[netip.Prefix] {
+		only, err := ParseOnly(text, ParseCIDRs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return only
+	}
+	ports := func(list ...uint16) Only[uint16] { return Only[uint16]{Limited: true, List: list} }
+	for _, c := range []struct {
+		name     string
+		opts     Options
+		from     *netnstest.Namespace
+		mark     int
+		to, want string
+	}{
+		{"a range that is taken", Options{OnlyOutboundCIDRs: ranges("10.0.0.0/24,fd00::/64")}, pod, 0, "outside:9000", "outbound outside:9000"},
+		{"another range", Options{OnlyOutboundCIDRs: ranges("10.0.1.0/24,fd01::/64")}, pod, 0, "outside:9000", "outside -"},
+		{"all ranges", Options{OnlyOutboundCIDRs: ranges("*")}, pod, 0, "outside:9000", "outbound outside:9000"},
+		{"no range", Options{OnlyOutboundCIDRs: ranges("none")}, pod, 0, "outside:9000", "outside -"},
+		{"no range, but a port", Options{OnlyOutboundCIDRs: ranges("none"), AlsoOutboundPorts: []uint16{9000}}, pod, 0, "outside:9000", "outbound outside:9000"},
+		{"no range, another port", Options{OnlyOutboundCIDRs: ranges("none"), AlsoOutboundPorts: []uint16{9000}}, pod, 0, "outside:9001", "outside -"},
+		{"a port beside all", Options{AlsoOutboundPorts: []uint16{9001}}, pod, 0, "outside:9000", "outbound outside:9000"},
+		{"excluded within a range", Options{OnlyOutboundCIDRs: ranges("10.0.0.0/24,fd00::/64"), ExcludeOutboundPorts: []uint16{9000}}, pod, 0, "outside:9000", "outside -"},
+		{"inbound that is taken", Options{OnlyInboundPorts: ports(8080)}, outside, 0, "pod:8080", "inbound pod:8080"},
+		{"inbound that is not", Options{OnlyInboundPorts: ports(8080)}, outside, 0, "pod:8081", "app -"},
+		{"no inbound", Options{OnlyInboundPorts: ports()}, outside, 0, "pod:8080", "app -"},
+		{"inbound excluded too", Options{OnlyInboundPorts: ports(8080), ExcludeInboundPorts: []uint16{8080}}, outside, 0, "pod:8080", "app -"},
+		{"outside to inbound, none taken", Options{OnlyInboundPorts: ports()}, outside, 0, "pod:15006", "refused"},
+		{"itself, taken", Options{OnlyInboundPorts: ports(8080)}, pod, api.MarkOutbound, "pod:8080", "inbound pod:8080"},
+		{"itself, not taken", Options{OnlyInboundPorts: ports(8080)}, pod, api.MarkOutbound, "pod:8081", "app -"},
+	} {
+		pod.Must(func() error { return Apply(c.opts) })
+		for _, names := range []*strings.Replacer{
+			strings.NewReplacer("pod:", "10.0.0.2:", "outside:", "10.0.0.1:"),
+			strings.NewReplacer("pod:", "[fd00::2]:", "outside:", "[fd00::1]:"),
+		} {
+			if got := dial(t, c.from, names.Replace(c.to), c.mark); got != names.Replace(c.want) {
+				t.Errorf("%s: %s gave %q, want %q", c.name, names.Replace(c.to), got, names.Replace(c.want))
+			}
+		}
+	}
+}
+
+// A device that is excluded is left alone both ways, another one is not.
+func TestExcludedInterfaces(t *testing.T) {
+	pod, outside := pair(t)
+	netnstest.Connect(pod, outside, "net1", "net1", []string{"10.1.0.2/24"}, []string{"10.1.0.1/24"})
+	pod.Must(func() error { return Apply(Options{ExcludeInterfaces: []string{"net1", "absent0"}}) })
+	for _, c := range []struct {
+		from     *netnstest.Namespace
+		to, want string
+	}{
+		{pod, "10.1.0.1:9000", "outside -"},
+		{pod, "10.0.0.1:9000", "outbound 10.0.0.1:9000"},
+		{outside, "10.1.0.2:8080", "app -"},
+		{outside, "10.0.0.2:8080", "inbound 10.0.0.2:8080"},
+	} {
+		if got := dial(t, c.from, c.to, 0); got != c.want {
+			t.Errorf("%s gave %q, want %q", c.to, got, c.want)
 		}
 	}
 }

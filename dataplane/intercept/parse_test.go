@@ -2,6 +2,7 @@ package intercept
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -36,14 +37,58 @@ func TestParseCIDRs(t *testing.T) {
 	}
 }
 
+func TestParseIDs(t *testing.T) {
+	got, err := ParseIDs("0, 1000,4294967294")
+	if err != nil || !slices.Equal(got, []uint32{0, 1000, 1<<32 - 2}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []string{"-1", "4294967295", "root", "1-2", strings.Repeat("1,", 257)} {
+		if _, err := ParseIDs(bad); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+}
+
+func TestParseInterfaces(t *testing.T) {
+	got, err := ParseInterfaces("net1, br-0.5")
+	if err != nil || !slices.Equal(got, []string{"net1", "br-0.5"}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []string{"a/b", "a b", "..", "sixteen-bytes-xx", "é", "a:1"} {
+		if _, err := ParseInterfaces(bad); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+}
+
+func TestParseOnly(t *testing.T) {
+	for text, want := range map[string]Only[uint16]{
+		"": {}, " * ": {}, "none": {Limited: true}, "80": {Limited: true, List: []uint16{80}},
+	} {
+		got, err := ParseOnly(text, ParsePorts)
+		if err != nil || got.Limited != want.Limited || !slices.Equal(got.List, want.List) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	if _, err := ParseOnly("80,*", ParsePorts); err == nil {
+		t.Error("a word within a list accepted")
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("80,443")
 	f.Add("10.0.0.0/8,fd00::/8")
 	f.Add("::ffff:1.2.3.4/120")
+	f.Add("eth0,4294967294")
 	f.Fuzz(func(t *testing.T, s string) {
-		ports, _ := ParsePorts(s)
-		cidrs, _ := ParseCIDRs(s)
-		if len(rules(Options{ExcludeInboundPorts: ports, ExcludeOutboundCIDRs: cidrs})) == 0 {
+		var opts Options
+		opts.ExcludeInboundPorts, _ = ParsePorts(s)
+		opts.ExcludeOutboundCIDRs, _ = ParseCIDRs(s)
+		opts.ExcludeUIDs, _ = ParseIDs(s)
+		opts.ExcludeInterfaces, _ = ParseInterfaces(s)
+		opts.OnlyInboundPorts, _ = ParseOnly(s, ParsePorts)
+		opts.OnlyOutboundCIDRs, _ = ParseOnly(s, ParseCIDRs)
+		if len(rules(opts)) == 0 {
 			t.Fatal("no rules")
 		}
 	})

@@ -42,6 +42,8 @@ type plane struct {
 	overlap   *overlap
 	expiry    *expiry
 	inject    http.Handler
+	// namespaces tells the webhook which ones refuse pods with a sidecar.
+	namespaces *webhook.Namespaces
 }
 
 // host is the cluster in which the program runs, to the plane of another one.
@@ -55,12 +57,14 @@ type host struct {
 // newPlane makes the plane of opts.Cluster, whose API server opts.Config leads to.
 // of is nil for the cluster in which the program runs.
 func newPlane(opts Options, metrics prometheus.Registerer, material ca.Material, of *host) (*plane, error) {
-	p := &plane{cluster: opts.Cluster, log: opts.Log, metrics: metrics, inject: webhook.Handler(opts.Injection, opts.Log)}
+	p := &plane{cluster: opts.Cluster, log: opts.Log, metrics: metrics}
 	config := opts.restConfig()
 	var err error
 	if p.kube, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
+	p.namespaces = webhook.NewNamespaces(p.kube)
+	p.inject = webhook.Handler(opts.Injection, p.namespaces.Labels, opts.Log)
 	if err := p.identify(opts, material); err != nil {
 		return nil, err
 	}
@@ -130,7 +134,7 @@ func (p *plane) serve(opts Options, config *rest.Config, remote bool) error {
 func (p *plane) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for name, part := range map[string]func(context.Context) error{
-		"watch": p.watch.Run, "ads": p.ads.Run, "controllers": p.elected.Run, "overlap": p.overlap.Run, "expiry": p.expiry.Run,
+		"watch": p.watch.Run, "ads": p.ads.Run, "controllers": p.elected.Run, "overlap": p.overlap.Run, "expiry": p.expiry.Run, "webhook namespaces": p.namespaces.Run,
 	} {
 		group.Go(func() error {
 			if err := part(ctx); err != nil && ctx.Err() == nil {

@@ -2,69 +2,15 @@ package webhook
 
 import (
 	"cmp"
-	"fmt"
-	"net/netip"
-	"strconv"
-	"strings"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
 )
 
-// exclusion is what the sidecar leaves alone, as comma-separated lists.
-type exclusion struct{ outboundPorts, inboundPorts, outboundCIDRs string }
-
-// exclusions reads and checks the annotations, ours before Istio's.
-func exclusions(annotations map[string]string) (exclusion, error) {
-	read := func(ours, theirs string, check func(string) error) (string, error) {
-		name, text := ours, annotations[ours]
-		if text == "" {
-			name, text = theirs, annotations[theirs]
-		}
-		var list []string
-		for item := range strings.SplitSeq(text, ",") {
-			item = strings.TrimSpace(item)
-			if item == "" {
-				continue
-			}
-			if err := check(item); err != nil {
-				return "", fmt.Errorf("annotation %s: %w", name, err)
-			}
-			list = append(list, item)
-		}
-		return strings.Join(list, ","), nil
-	}
-	var out exclusion
-	var err error
-	if out.outboundPorts, err = read(api.AnnotationExcludeOutboundPorts, "traffic.sidecar.istio.io/excludeOutboundPorts", checkPort); err != nil {
-		return exclusion{}, err
-	}
-	if out.inboundPorts, err = read(api.AnnotationExcludeInboundPorts, "traffic.sidecar.istio.io/excludeInboundPorts", checkPort); err != nil {
-		return exclusion{}, err
-	}
-	if out.outboundCIDRs, err = read(api.AnnotationExcludeOutboundCIDRs, "traffic.sidecar.istio.io/excludeOutboundIPRanges", checkCIDR); err != nil {
-		return exclusion{}, err
-	}
-	return out, nil
-}
-
-func checkPort(s string) error {
-	if n, err := strconv.ParseUint(s, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("%q is not a port from 1 to 65535", s)
-	}
-	return nil
-}
-
-func checkCIDR(s string) error {
-	if _, err := netip.ParsePrefix(s); err != nil {
-		return fmt.Errorf("%q is not an address range such as 10.0.0.0/8", s)
-	}
-	return nil
-}
-
-// environment is the same for both containers.
-func environment(cfg Config, excluded exclusion, probes string) []corev1.EnvVar {
+// environment is the proxy's.
+func environment(cfg Config, probes string) []corev1.EnvVar {
 	field := func(name, path string) corev1.EnvVar {
 		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
 	}
@@ -85,14 +31,20 @@ func environment(cfg Config, excluded exclusion, probes string) []corev1.EnvVar 
 		{"ISTHMUS_DISCOVERY_CLUSTER", cmp.Or(cfg.DiscoveryCluster, cfg.Cluster)},
 		{"ISTHMUS_DATAPLANE", cmp.Or(cfg.Dataplane, "builtin")},
 		{probesVariable, probes},
-		{"ISTHMUS_EXCLUDE_OUTBOUND_PORTS", excluded.outboundPorts},
-		{"ISTHMUS_EXCLUDE_INBOUND_PORTS", excluded.inboundPorts},
-		{"ISTHMUS_EXCLUDE_OUTBOUND_CIDRS", excluded.outboundCIDRs},
 	} {
 		env = append(env, corev1.EnvVar{Name: pair[0], Value: pair[1]})
 	}
 	return env
 }
+
+// ownVariable reports whether a variable is one that only some injections set.
+func ownVariable(name string) bool {
+	return name == probesVariable || slices.ContainsFunc(lists, func(l list) bool { return l.variable == name })
+}
+
+var ownVolumes = []string{tokenVolume, rootVolume, dataVolume}
+
+func ownVolume(name string) bool { return slices.Contains(ownVolumes, name) }
 
 // setVolumes replaces our volumes, so that nobody else's of that name stays.
 func setVolumes(pod *corev1.Pod, cfg Config) {
@@ -108,11 +60,6 @@ func setVolumes(pod *corev1.Pod, cfg Config) {
 		}}},
 		{Name: dataVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
 	}
-	var others []corev1.Volume
-	for _, v := range pod.Spec.Volumes {
-		if v.Name != tokenVolume && v.Name != rootVolume && v.Name != dataVolume {
-			others = append(others, v)
-		}
-	}
+	others := slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return ownVolume(v.Name) })
 	pod.Spec.Volumes = append(others, ours...)
 }

@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,15 +14,19 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
-	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
 )
 
 // maxBody is the largest review that is read, in bytes. A stored object has at
 // most 1.5 MiB, and a review holds it once on creation.
 const maxBody = 4 << 20
+
+// maxValues bounds the objects and nulls of a review, each of which may become a
+// container in memory, hundreds of times as large as its text.
+const maxValues = 50_000
 
 // Anybody may call the webhook, so reviews that are read at one time may be large
 // or many, not both, and must not take long to arrive.
@@ -34,14 +40,18 @@ const Path = "/inject"
 
 // Handler answers admission reviews of pods. The API server is its only caller;
 // it needs no client certificate, because the answer reveals nothing that the
-// caller has not sent.
-func Handler(cfg Config, log *slog.Logger) http.Handler {
-	return newHandler(cfg, log, maxUnderway, bodyPatience)
+// caller has not sent but by which level a namespace enforces Pod Security.
+// labels returns those of a namespace, nil where it does not know; it may be nil.
+func Handler(cfg Config, labels func(namespace string) map[string]string, log *slog.Logger) http.Handler {
+	return newHandler(cfg, labels, log, maxUnderway, bodyPatience)
 }
 
-func newHandler(cfg Config, log *slog.Logger, underway int64, patience time.Duration) http.Handler {
+func newHandler(cfg Config, labels func(string) map[string]string, log *slog.Logger, underway int64, patience time.Duration) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
+	}
+	if labels == nil {
+		labels = func(string) map[string]string { return nil }
 	}
 	places := semaphore.NewWeighted(underway)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +76,7 @@ func newHandler(cfg Config, log *slog.Logger, underway int64, patience time.Dura
 			http.Error(w, status.Error(), status.code)
 			return
 		}
-		response := admit(review.Request, cfg)
+		response := admit(review.Request, cfg, labels)
 		if !response.Allowed {
 			log.Info("pod refused", "namespace", review.Request.Namespace, "pod", podTitle(review.Request), "err", response.Result.Message)
 		}
@@ -106,6 +116,9 @@ func readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionR
 
 // parseReview decodes a review and checks that it holds a request.
 func parseReview(data []byte) (*admissionv1.AdmissionReview, error) {
+	if values := bytes.Count(data, []byte("{")) + bytes.Count(data, []byte("null")); values > maxValues {
+		return nil, statusError{http.StatusRequestEntityTooLarge, fmt.Errorf("review has more than %d objects", maxValues)}
+	}
 	var review admissionv1.AdmissionReview
 	if err := json.Unmarshal(data, &review); err != nil {
 		return nil, fmt.Errorf("decode review: %w", err)
@@ -120,48 +133,48 @@ func parseReview(data []byte) (*admissionv1.AdmissionReview, error) {
 }
 
 // admit injects the pod of a request.
-func admit(req *admissionv1.AdmissionRequest, cfg Config) *admissionv1.AdmissionResponse {
+func admit(req *admissionv1.AdmissionRequest, cfg Config, labels func(string) map[string]string) *admissionv1.AdmissionResponse {
 	if req.Resource.Resource != "pods" || req.SubResource != "" || req.Operation != admissionv1.Create {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
-	var pod corev1.Pod
-	if err := json.Unmarshal(req.Object.Raw, &pod); err != nil {
-		return refuse(fmt.Errorf("decode pod: %w", err))
+	if req.Kind.Kind != "Pod" {
+		return refuse(fmt.Errorf("%s %s is not a Pod", req.Kind.Group, req.Kind.Kind))
 	}
-	injected, err := Inject(&pod, cfg)
+	patch, result, err := Patch(req.Object.Raw, req.Namespace, cfg)
 	if err != nil {
 		return refuse(err)
 	}
-	patch, err := diff(&pod, injected)
-	if err != nil {
-		return refuse(err)
-	}
-	response := &admissionv1.AdmissionResponse{Allowed: true}
+	response := &admissionv1.AdmissionResponse{Allowed: true, Warnings: result.Warnings}
 	if patch != nil {
 		response.Patch, response.PatchType = patch, new(admissionv1.PatchTypeJSONPatch)
+	}
+	if level := ForbiddenBy(labels(req.Namespace)); level != "" && result.Skipped == "" {
+		response.Warnings = append(response.Warnings, fmt.Sprintf("isthmus: Pod Security %q of the namespace refuses pods with a sidecar (NET_ADMIN): %s", level, AllowPods(req.Namespace)))
 	}
 	return response
 }
 
-// diff returns the JSON patch from one pod to the other, nil if they are equal.
-// Both are encoded by us, so that fields which we do not know are not touched.
-func diff(before, after *corev1.Pod) ([]byte, error) {
-	a, err := json.Marshal(before)
+// Patch returns the JSON patch that puts the sidecar into a pod, or into the
+// template of one, which is in namespace and of which pod is the JSON, with metadata; nil where
+// nothing changes. It is what the webhook answers, and what isthmus inject applies.
+func Patch(pod []byte, namespace string, cfg Config) ([]byte, Result, error) {
+	var before corev1.Pod
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(pod, &before); err != nil {
+		return nil, Result{}, fmt.Errorf("decode pod: %w", err)
+	}
+	if before.Kind != "" && before.Kind != "Pod" {
+		return nil, Result{}, fmt.Errorf("decode pod: it is a %s", shorten(before.Kind))
+	}
+	if len(before.Spec.Containers) == 0 {
+		return nil, Result{}, errors.New("decode pod: it has no containers")
+	}
+	before.Namespace = cmp.Or(namespace, before.Namespace)
+	result, err := Inject(&before, cfg)
 	if err != nil {
-		return nil, err
+		return nil, Result{}, err
 	}
-	b, err := json.Marshal(after)
-	if err != nil {
-		return nil, err
-	}
-	operations, err := jsonpatch.CreatePatch(a, b)
-	if err != nil {
-		return nil, fmt.Errorf("compare pods: %w", err)
-	}
-	if len(operations) == 0 {
-		return nil, nil
-	}
-	return json.Marshal(operations)
+	patch, err := diff(&before, result.Pod)
+	return patch, result, err
 }
 
 func refuse(err error) *admissionv1.AdmissionResponse {

@@ -3,9 +3,6 @@
 package webhook
 
 import (
-	"fmt"
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -39,71 +36,50 @@ type Config struct {
 	Resources corev1.ResourceRequirements // of the sidecar
 }
 
-// Skip says why a pod is left alone, or "" when it is not. Selectors of the
-// webhook have chosen the namespace already.
-func Skip(pod *corev1.Pod) string {
-	switch {
-	case pod.Spec.HostNetwork:
-		return "the pod uses the host's network"
-	case pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows:
-		return "the pod runs on windows"
-	case optOut(pod, api.LabelInject), optOut(pod, api.LabelIstioPod):
-		return "the pod opted out"
-	}
-	return ""
-}
-
-// optOut reports whether a label or an annotation of that name says "false".
-func optOut(pod *corev1.Pod, name string) bool {
-	return pod.Labels[name] == "false" || pod.Annotations[name] == "false"
+// A Result is what injection makes of a pod.
+type Result struct {
+	Pod      *corev1.Pod // a copy; unchanged where Skipped says why
+	Skipped  string      // why the pod is left alone; "" where it has a sidecar now
+	Warnings []string    // for the pod's author
 }
 
 // Inject returns a copy of pod with the sidecar in it, or an unchanged copy of a
 // pod that Skip names. It may be applied again, also after somebody has added
-// containers, and then gives the same or brings ours back to their places. An
-// error says what in the pod does not allow it.
-func Inject(pod *corev1.Pod, cfg Config) (*corev1.Pod, error) {
+// containers or changed ours, and then gives the same or brings ours back to
+// their places. An error says what in the pod does not allow it.
+func Inject(pod *corev1.Pod, cfg Config) (Result, error) {
 	out := pod.DeepCopy()
-	if Skip(pod) != "" {
-		return out, nil
+	if why := Skip(pod); why != "" {
+		return Result{Pod: out, Skipped: why, Warnings: skipWarnings(pod, why)}, nil
 	}
-	if err := checkNames(pod); err != nil {
-		return nil, err
-	}
-	excluded, err := exclusions(pod.Annotations)
+	wishes, err := readWishes(pod.Annotations)
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
 	known, err := knownProbes(out)
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
-	out.Spec.InitContainers = slices.DeleteFunc(out.Spec.InitContainers, func(c corev1.Container) bool {
-		return c.Name == InitContainer || c.Name == ProxyContainer
-	})
-	probes, err := rewriteProbes(out, known)
+	had, err := takeEarlier(out)
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
-	env := environment(cfg, excluded, probes)
-	ours := []corev1.Container{initContainer(cfg, env), proxyContainer(cfg, slices.Clone(env))}
-	out.Spec.InitContainers = append(ours, out.Spec.InitContainers...)
+	probes, err := rewriteProbes(out, known, wishes.keepProbes)
+	if err != nil {
+		return Result{}, err
+	}
+	if wishes.resources != nil {
+		cfg.Resources = *wishes.resources
+	}
+	proxy := had.over(proxyContainer(cfg, environment(cfg, probes)), had.proxy)
+	setup := initContainer(cfg, wishes.lists)
+	setup.Image, setup.ImagePullPolicy = proxy.Image, proxy.ImagePullPolicy // they are one program
+	out.Spec.InitContainers = append([]corev1.Container{had.over(setup, had.init), proxy}, out.Spec.InitContainers...)
 	setVolumes(out, cfg)
-	if out.Annotations == nil {
-		out.Annotations = map[string]string{}
+	if err := writeRecord(out, cfg.Version, cfg.Image, cfg.Resources); err != nil {
+		return Result{}, err
 	}
-	out.Annotations[api.AnnotationInjected] = cfg.Version
-	return out, nil
-}
-
-// checkNames refuses containers of the pod's own that bear our names.
-func checkNames(pod *corev1.Pod) error {
-	for _, c := range pod.Spec.Containers {
-		if c.Name == InitContainer || c.Name == ProxyContainer {
-			return fmt.Errorf("container %s has a name that the sidecar needs: rename it, or opt out with the label %s=false", c.Name, api.LabelInject)
-		}
-	}
-	return nil
+	return Result{Pod: out, Warnings: append(wishWarnings(pod), wishes.warnings...)}, nil
 }
 
 func initContainer(cfg Config, env []corev1.EnvVar) corev1.Container {
@@ -113,7 +89,7 @@ func initContainer(cfg Config, env []corev1.EnvVar) corev1.Container {
 		ImagePullPolicy: cfg.PullPolicy,
 		Args:            []string{"intercept"},
 		Env:             env,
-		SecurityContext: securityContext(),
+		SecurityContext: securityContext("NET_ADMIN", "NET_RAW"),
 		Resources:       cfg.Resources,
 	}
 }
@@ -129,7 +105,7 @@ func proxyContainer(cfg Config, env []corev1.EnvVar) corev1.Container {
 		Ports:           []corev1.ContainerPort{{Name: "isthmus-metrics", ContainerPort: api.PortProxyMetrics, Protocol: corev1.ProtocolTCP}},
 		StartupProbe:    ready(1, 600),
 		ReadinessProbe:  ready(2, 3),
-		SecurityContext: securityContext(),
+		SecurityContext: securityContext("NET_ADMIN"),
 		Resources:       cfg.Resources,
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: tokenVolume, MountPath: "/var/run/secrets/isthmus", ReadOnly: true},
@@ -139,10 +115,11 @@ func proxyContainer(cfg Config, env []corev1.EnvVar) corev1.Container {
 	}
 }
 
-// securityContext gives what interception needs and nothing else. The rules
-// tell the proxy's own connections by socket mark, which needs NET_ADMIN; a
-// capability counts only for uid 0.
-func securityContext() *corev1.SecurityContext {
+// securityContext gives what interception needs and nothing else: the init
+// container writes rules, by which the kernel tells the proxy's connections from
+// others by their socket mark, which the proxy needs NET_ADMIN for. Kubernetes
+// gives capabilities to uid 0 only.
+func securityContext(capabilities ...corev1.Capability) *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		AllowPrivilegeEscalation: new(false),
 		ReadOnlyRootFilesystem:   new(true),
@@ -150,7 +127,7 @@ func securityContext() *corev1.SecurityContext {
 		RunAsGroup:               new(int64(0)),
 		RunAsNonRoot:             new(false),
 		Capabilities: &corev1.Capabilities{
-			Add:  []corev1.Capability{"NET_ADMIN", "NET_RAW"},
+			Add:  capabilities,
 			Drop: []corev1.Capability{"ALL"},
 		},
 	}

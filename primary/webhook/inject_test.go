@@ -3,10 +3,12 @@ package webhook_test
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -39,6 +41,7 @@ spec:
     livenessProbe: {httpGet: {path: /live, port: http, scheme: HTTPS, httpHeaders: [{name: X, value: "1"}]}, timeoutSeconds: 3}
     readinessProbe: {tcpSocket: {port: 9080}, periodSeconds: 7}
     startupProbe: {grpc: {port: 9081, service: health}}
+    lifecycle: {preStop: {httpGet: {path: /bye, port: http}}, postStart: {exec: {command: [ls]}}}
   - name: other
     image: other
     livenessProbe: {exec: {command: [ls]}}
@@ -59,11 +62,11 @@ func pod(t *testing.T, text string) *corev1.Pod {
 
 func inject(t *testing.T, p *corev1.Pod) *corev1.Pod {
 	t.Helper()
-	out, err := webhook.Inject(p, config)
+	result, err := webhook.Inject(p, config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return result.Pod
 }
 
 func names(list []corev1.Container) []string {
@@ -135,7 +138,13 @@ func TestProbes(t *testing.T) {
 		t.Fatal(err)
 	}
 	live := got["/app-health/app/livez"]
-	if len(got) != 3 || live.HTTPGet.Port.IntValue() != 9080 || live.HTTPGet.Scheme != corev1.URISchemeHTTPS || live.TimeoutSeconds != 3 || len(live.HTTPGet.HTTPHeaders) != 1 {
+	if hook := app.Lifecycle.PreStop.HTTPGet; hook.Path != "/app-health/app/prestopz" || hook.Port.IntValue() != api.PortHealth || app.Lifecycle.PostStart.Exec == nil {
+		t.Errorf("hooks %+v", app.Lifecycle)
+	}
+	if bye := got["/app-health/app/prestopz"]; bye.HTTPGet == nil || bye.HTTPGet.Path != "/bye" || bye.HTTPGet.Port.IntValue() != 9080 || bye.TimeoutSeconds != 600 {
+		t.Errorf("hook %+v", bye)
+	}
+	if len(got) != 4 || live.HTTPGet.Port.IntValue() != 9080 || live.HTTPGet.Scheme != corev1.URISchemeHTTPS || live.TimeoutSeconds != 3 || len(live.HTTPGet.HTTPHeaders) != 1 {
 		t.Errorf("probes %+v", got)
 	}
 	if got["/app-health/app/readyz"].TCPSocket.Port.IntValue() != 9080 || got["/app-health/app/startupz"].GRPC.Port != 9081 {
@@ -165,54 +174,131 @@ func TestReinvocation(t *testing.T) {
 	}
 }
 
-func TestSkip(t *testing.T) {
-	for name, text := range map[string]string{
-		"host network":     `{spec: {hostNetwork: true, containers: [{name: a}]}}`,
-		"our label":        `{metadata: {labels: {isthmus.dev/inject: "false"}}, spec: {containers: [{name: a}]}}`,
-		"istio label":      `{metadata: {labels: {sidecar.istio.io/inject: "false"}}, spec: {containers: [{name: a}]}}`,
-		"istio annotation": `{metadata: {annotations: {sidecar.istio.io/inject: "false"}}, spec: {containers: [{name: a}]}}`,
-		"windows":          `{spec: {os: {name: windows}, containers: [{name: a}]}}`,
-	} {
-		p := pod(t, text)
-		if webhook.Skip(p) == "" {
-			t.Errorf("%s: not skipped", name)
+// What is put into a pod asks for two capabilities at most and nothing else that
+// Pod Security's level "restricted" refuses, but that it is root: capabilities count for uid 0 only.
+func TestLeastRights(t *testing.T) {
+	out := inject(t, pod(t, reviews))
+	for i, want := range [][]corev1.Capability{{"NET_ADMIN", "NET_RAW"}, {"NET_ADMIN"}} {
+		c := out.Spec.InitContainers[i]
+		got := c.SecurityContext
+		expected := &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+			RunAsUser: new(int64(0)), RunAsGroup: new(int64(0)), RunAsNonRoot: new(false),
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: want},
 		}
-		if diff := cmp.Diff(p, inject(t, p)); diff != "" {
+		if diff := cmp.Diff(expected, got); diff != "" {
+			t.Errorf("%s:\n%s", c.Name, diff)
+		}
+		for _, v := range c.VolumeMounts {
+			if v.MountPath != "/var/run/isthmus/data" && !v.ReadOnly {
+				t.Errorf("%s can write %s", c.Name, v.MountPath)
+			}
+		}
+	}
+	if len(out.Spec.InitContainers[0].VolumeMounts) != 0 {
+		t.Error("the init container has volumes")
+	}
+	for _, v := range out.Spec.Volumes {
+		if v.HostPath != nil {
+			t.Errorf("volume %s is the host's", v.Name)
+		}
+	}
+	if out.Spec.HostPID || out.Spec.HostIPC || out.Spec.SecurityContext != nil {
+		t.Error("the pod itself was changed")
+	}
+}
+
+func TestSkip(t *testing.T) {
+	for name, test := range map[string]struct {
+		text    string
+		warning string
+	}{
+		"host network":        {`{spec: {hostNetwork: true, containers: [{name: a}]}}`, "host's network"},
+		"windows":             {`{spec: {os: {name: windows}, containers: [{name: a}]}}`, "windows"},
+		"our label":           {`{metadata: {labels: {isthmus.dev/inject: "false"}}, spec: {containers: [{name: a}]}}`, ""},
+		"our annotation":      {`{metadata: {annotations: {isthmus.dev/inject: "false"}}, spec: {containers: [{name: a}]}}`, ""},
+		"istio label":         {`{metadata: {labels: {sidecar.istio.io/inject: "false"}}, spec: {containers: [{name: a}]}}`, ""},
+		"istio annotation":    {`{metadata: {annotations: {sidecar.istio.io/inject: "false"}}, spec: {containers: [{name: a}]}}`, ""},
+		"label first":         {`{metadata: {labels: {sidecar.istio.io/inject: "false"}, annotations: {sidecar.istio.io/inject: "true"}}, spec: {containers: [{name: a}]}}`, ""},
+		"one of two":          {`{metadata: {labels: {sidecar.istio.io/inject: "true", isthmus.dev/inject: "false"}}, spec: {containers: [{name: a}]}}`, ""},
+		"system's namespace":  {`{metadata: {namespace: kube-system, labels: {isthmus.dev/inject: "true"}}, spec: {containers: [{name: a}]}}`, ""},
+		"our own namespace":   {`{metadata: {namespace: isthmus-system}, spec: {containers: [{name: a}]}}`, ""},
+		"kind's storage pods": {`{metadata: {namespace: local-path-storage}, spec: {containers: [{name: a}]}}`, ""},
+	} {
+		p := pod(t, test.text)
+		result, err := webhook.Inject(p, config)
+		if err != nil || result.Skipped == "" {
+			t.Errorf("%s: not skipped, %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(p, result.Pod); diff != "" {
 			t.Errorf("%s: changed:\n%s", name, diff)
+		}
+		if told := strings.Join(result.Warnings, " "); (told == "") != (test.warning == "") || !strings.Contains(told, test.warning) {
+			t.Errorf("%s: warnings %q", name, told)
 		}
 	}
 }
 
-func TestExclusions(t *testing.T) {
-	p := pod(t, `{metadata: {annotations: {isthmus.dev/exclude-outbound-ports: "3306, 6379", traffic.sidecar.istio.io/excludeInboundPorts: "22",
-		isthmus.dev/exclude-outbound-cidrs: "10.0.0.0/8,fd00::/8"}}, spec: {containers: [{name: a}]}}`)
-	proxy := inject(t, p).Spec.InitContainers[0]
-	for name, want := range map[string]string{"ISTHMUS_EXCLUDE_OUTBOUND_PORTS": "3306,6379", "ISTHMUS_EXCLUDE_INBOUND_PORTS": "22", "ISTHMUS_EXCLUDE_OUTBOUND_CIDRS": "10.0.0.0/8,fd00::/8"} {
-		if got := variable(proxy, name); got != want {
-			t.Errorf("%s is %q", name, got)
+// What is neither true nor false says nothing, as in Istio, and is told; a label
+// hides the annotation of its name.
+func TestNotSkipped(t *testing.T) {
+	for name, test := range map[string]struct {
+		text    string
+		warning string
+	}{
+		"label first":   {`{metadata: {labels: {sidecar.istio.io/inject: "true"}, annotations: {sidecar.istio.io/inject: "false"}}, spec: {containers: [{name: a}]}}`, ""},
+		"empty label":   {`{metadata: {labels: {sidecar.istio.io/inject: ""}, annotations: {sidecar.istio.io/inject: "false"}}, spec: {containers: [{name: a}]}}`, ""},
+		"False":         {`{metadata: {annotations: {sidecar.istio.io/inject: "False"}}, spec: {containers: [{name: a}]}}`, `sidecar.istio.io/inject="False"`},
+		"ours, a typo":  {`{metadata: {labels: {isthmus.dev/inject: "fasle"}}, spec: {containers: [{name: a}]}}`, `isthmus.dev/inject="fasle"`},
+		"nothing said":  {`{spec: {containers: [{name: a}]}}`, ""},
+		"linux, spoken": {`{spec: {os: {name: linux}, containers: [{name: a}]}}`, ""},
+	} {
+		result, err := webhook.Inject(pod(t, test.text), config)
+		if err != nil || result.Skipped != "" || len(result.Pod.Spec.InitContainers) != 2 {
+			t.Errorf("%s: skipped: %q, %v", name, result.Skipped, err)
+		}
+		if told := strings.Join(result.Warnings, " "); (told == "") != (test.warning == "") || !strings.Contains(told, test.warning) {
+			t.Errorf("%s: warnings %q", name, told)
 		}
 	}
 }
 
 func TestRefused(t *testing.T) {
-	for name, text := range map[string]string{
-		"name taken":    `{spec: {containers: [{name: isthmus-proxy}]}}`,
-		"bad port":      `{metadata: {annotations: {isthmus.dev/exclude-outbound-ports: "70000"}}, spec: {containers: [{name: a}]}}`,
-		"bad range":     `{metadata: {annotations: {isthmus.dev/exclude-outbound-cidrs: "10.0.0.1"}}, spec: {containers: [{name: a}]}}`,
-		"port name":     `{spec: {containers: [{name: a, readinessProbe: {httpGet: {port: web}}}]}}`,
-		"forged probe":  `{spec: {containers: [{name: a, readinessProbe: {httpGet: {port: 15021, path: /app-health/a/readyz}}}]}}`,
-		"broken probes": `{spec: {containers: [{name: a}], initContainers: [{name: isthmus-proxy, env: [{name: ISTHMUS_PROBES, value: "{"}]}]}}`,
+	for name, test := range map[string]struct{ text, want string }{
+		"init's name taken": {`{spec: {containers: [{name: isthmus-init}]}}`, "rename it"},
+		"port name":         {`{spec: {containers: [{name: a, readinessProbe: {httpGet: {port: web}}}]}}`, `no port named "web"`},
+		"hook's port name":  {`{spec: {containers: [{name: a, lifecycle: {preStop: {httpGet: {port: web}}}}]}}`, `no port named "web"`},
+		"forged probe":      {`{spec: {containers: [{name: a, readinessProbe: {httpGet: {port: 15021, path: /app-health/a/readyz}}}]}}`, "nobody described"},
+		"broken probes":     {`{spec: {containers: [{name: a}], initContainers: [{name: isthmus-proxy, env: [{name: ISTHMUS_PROBES, value: "{"}]}]}}`, "ISTHMUS_PROBES"},
+		"broken status":     {`{metadata: {annotations: {isthmus.dev/status: "["}}, spec: {containers: [{name: a}]}}`, "isthmus.dev/status"},
+		"istio's pod":       {`{metadata: {annotations: {sidecar.istio.io/status: "{}"}}, spec: {containers: [{name: a}]}}`, "one mesh only"},
 	} {
-		if _, err := webhook.Inject(pod(t, text), config); err == nil {
-			t.Errorf("%s: accepted", name)
+		if _, err := webhook.Inject(pod(t, test.text), config); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// More probes than the proxy runs are refused here, where the pod's author sees it.
+func TestTooManyProbes(t *testing.T) {
+	p := pod(t, `{spec: {containers: []}}`)
+	for i := range api.MaxProbes + 1 {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{
+			Name: "c" + strconv.Itoa(i), LivenessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 1}}},
+		})
+	}
+	if _, err := webhook.Inject(p, config); err == nil || !strings.Contains(err.Error(), api.AnnotationRewriteProbes) {
+		t.Errorf("error %v", err)
+	}
+	p.Annotations = map[string]string{api.AnnotationRewriteProbes: "false"}
+	inject(t, p)
 }
 
 // Whatever pod comes in, injection does not panic, and once it has passed a
 // second call gives the same.
 func FuzzInject(f *testing.F) {
-	for _, text := range []string{reviews, `{}`, `{spec: {hostNetwork: true}}`} {
+	for _, text := range []string{reviews, template, `{}`, `{spec: {hostNetwork: true}}`} {
 		data, err := yaml.YAMLToJSON([]byte(text))
 		if err != nil {
 			f.Fatal(err)
@@ -228,11 +314,11 @@ func FuzzInject(f *testing.F) {
 		if err != nil {
 			return
 		}
-		twice, err := webhook.Inject(once, config)
+		twice, err := webhook.Inject(once.Pod, config)
 		if err != nil {
 			t.Fatalf("second call: %v", err)
 		}
-		if diff := cmp.Diff(once, twice); diff != "" {
+		if diff := cmp.Diff(once.Pod, twice.Pod, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("second call changed:\n%s", diff)
 		}
 	})

@@ -13,7 +13,7 @@ import (
 // moment, and cost no more memory than there is for all. (faults 49, GHSA-8w5h)
 func TestSlowBodies(t *testing.T) {
 	const patience = 500 * time.Millisecond
-	server := httptest.NewServer(newHandler(Config{}, nil, maxBody, patience))
+	server := httptest.NewServer(newHandler(Config{}, nil, nil, maxBody, patience))
 	defer server.Close()
 	post := func(body io.Reader) int {
 		response, err := http.Post(server.URL, "application/json", body)
@@ -51,7 +51,7 @@ func TestSlowBodies(t *testing.T) {
 // While all places are taken, a caller is told so in time: the API server then
 // refuses the pod, as failurePolicy Fail says.
 func TestNoPlace(t *testing.T) {
-	handler := newHandler(Config{}, nil, 0, 50*time.Millisecond)
+	handler := newHandler(Config{}, nil, nil, 0, 50*time.Millisecond)
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, Path, strings.NewReader("{}")))
 	if answer.Code != http.StatusServiceUnavailable {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -55,82 +56,135 @@ func knownProbes(pod *corev1.Pod) (map[string]Probe, error) {
 	return nil, nil
 }
 
-// rewriteProbes points every probe that kubelet makes over the network to the
-// proxy, and returns all of them as JSON ("" if there is none). Those that were
-// rewritten before are taken from known.
-func rewriteProbes(pod *corev1.Pod, known map[string]Probe) (string, error) {
-	all := map[string]Probe{}
+// A rewriter points what kubelet would call over the network to the proxy.
+type rewriter struct {
+	known map[string]Probe // by an earlier injection
+	keep  bool             // leave alone what no earlier injection has rewritten
+	all   map[string]Probe // what the proxy is to do
+}
+
+// hookTimeout is how long the proxy waits for an answer to a hook, in seconds.
+// kubelet gives up earlier, at the end of the pod's grace period.
+const hookTimeout = 600
+
+// rewriteProbes points every probe and hook that kubelet makes over the network to
+// the proxy, unless keep, and returns all of them as JSON ("" if there is none).
+// Those that were rewritten before are taken from known.
+func rewriteProbes(pod *corev1.Pod, known map[string]Probe, keep bool) (string, error) {
+	r := rewriter{known: known, keep: keep, all: map[string]Probe{}}
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
-			c := &list[i]
-			for kind, probe := range map[string]*corev1.Probe{"livez": c.LivenessProbe, "readyz": c.ReadinessProbe, "startupz": c.StartupProbe} {
-				path := "/app-health/" + c.Name + "/" + kind
-				if err := rewriteProbe(c, probe, path, known, all); err != nil {
-					return "", fmt.Errorf("container %s, probe %s: %w", c.Name, kind, err)
-				}
+			if err := r.container(&list[i]); err != nil {
+				return "", fmt.Errorf("container %s, %w", shorten(list[i].Name), err)
 			}
 		}
 	}
-	if len(all) == 0 {
+	if len(r.all) == 0 {
 		return "", nil
 	}
-	data, err := json.Marshal(all)
+	data, err := json.Marshal(r.all)
+	if err == nil && (len(r.all) > api.MaxProbes || len(data) > api.MaxProbesBytes) {
+		err = fmt.Errorf("%d probes of %d bytes: at most %d of %d bytes can be rewritten; leave them to kubelet by the annotation %s: \"false\"",
+			len(r.all), len(data), api.MaxProbes, api.MaxProbesBytes, api.AnnotationRewriteProbes)
+	}
 	return string(data), err
 }
 
-func rewriteProbe(c *corev1.Container, probe *corev1.Probe, path string, known, all map[string]Probe) error {
-	if probe == nil {
-		return nil
-	}
-	if rewritten(probe) {
-		moved, ok := known[probe.HTTPGet.Path]
-		if !ok {
-			return fmt.Errorf("it leads to the sidecar's %s, which nobody described", probe.HTTPGet.Path)
+func (r *rewriter) container(c *corev1.Container) error {
+	for _, p := range []struct {
+		kind  string
+		probe *corev1.Probe
+	}{{"livez", c.LivenessProbe}, {"readyz", c.ReadinessProbe}, {"startupz", c.StartupProbe}} {
+		if p.probe == nil {
+			continue
 		}
-		all[probe.HTTPGet.Path] = moved
+		h := p.probe.ProbeHandler
+		what := corev1.ProbeHandler{HTTPGet: h.HTTPGet, TCPSocket: h.TCPSocket, GRPC: h.GRPC}
+		to, err := r.rewrite(c, what, p.kind, max(p.probe.TimeoutSeconds, 1))
+		if err != nil {
+			return fmt.Errorf("probe %s: %w", p.kind, err)
+		}
+		if to != nil {
+			p.probe.ProbeHandler = corev1.ProbeHandler{HTTPGet: to}
+		}
+	}
+	if c.Lifecycle == nil {
 		return nil
 	}
-	moved, err := describe(c, probe)
-	if err != nil || moved == nil {
-		return err
+	for _, h := range []struct {
+		kind string
+		hook *corev1.LifecycleHandler
+	}{{"poststartz", c.Lifecycle.PostStart}, {"prestopz", c.Lifecycle.PreStop}} {
+		if h.hook == nil || h.hook.HTTPGet == nil {
+			continue
+		}
+		to, err := r.rewrite(c, corev1.ProbeHandler{HTTPGet: h.hook.HTTPGet}, h.kind, hookTimeout)
+		if err != nil {
+			return fmt.Errorf("hook %s: %w", h.kind, err)
+		}
+		if to != nil {
+			h.hook.HTTPGet = to
+		}
 	}
-	all[path] = *moved
-	probe.ProbeHandler = corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-		Path: path, Port: intstr.FromInt32(api.PortHealth), Scheme: corev1.URISchemeHTTP,
-	}}
 	return nil
 }
 
-// rewritten reports whether probe leads to the proxy already.
-func rewritten(probe *corev1.Probe) bool {
-	h := probe.HTTPGet
-	return h != nil && h.Port.IntValue() == api.PortHealth && strings.HasPrefix(h.Path, "/app-health/")
-}
-
-// describe returns what the proxy is to do, or nil for a probe that does not
-// come over the pod's network: a command, or one aimed at another host.
-func describe(c *corev1.Container, probe *corev1.Probe) (*Probe, error) {
-	out := &Probe{TimeoutSeconds: probe.TimeoutSeconds}
-	switch {
-	case probe.HTTPGet != nil && probe.HTTPGet.Host == "":
-		port, err := portNumber(c, probe.HTTPGet.Port)
-		if err != nil {
-			return nil, err
+// rewrite notes what the proxy is to do, and returns what kubelet is to call for
+// it; nil where it is left alone.
+func (r *rewriter) rewrite(c *corev1.Container, h corev1.ProbeHandler, kind string, timeout int32) (*corev1.HTTPGetAction, error) {
+	if rewritten(h) {
+		moved, ok := r.known[h.HTTPGet.Path]
+		if !ok {
+			return nil, fmt.Errorf("it leads to the sidecar's %s, which nobody described", shorten(h.HTTPGet.Path))
 		}
-		out.HTTPGet = probe.HTTPGet.DeepCopy()
-		out.HTTPGet.Port = port
-	case probe.TCPSocket != nil && probe.TCPSocket.Host == "":
-		port, err := portNumber(c, probe.TCPSocket.Port)
-		if err != nil {
-			return nil, err
-		}
-		out.TCPSocket = &corev1.TCPSocketAction{Port: port}
-	case probe.GRPC != nil:
-		out.GRPC = probe.GRPC.DeepCopy()
-	default:
+		r.all[h.HTTPGet.Path] = moved
 		return nil, nil
 	}
-	return out, nil
+	if r.keep {
+		return nil, nil
+	}
+	moved, err := describe(c, h)
+	if err != nil || moved == nil {
+		return nil, err
+	}
+	moved.TimeoutSeconds = timeout
+	path := "/app-health/" + c.Name + "/" + kind
+	r.all[path] = *moved
+	return &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(api.PortHealth), Scheme: corev1.URISchemeHTTP}, nil
+}
+
+// rewritten reports whether h leads to the proxy already.
+func rewritten(h corev1.ProbeHandler) bool {
+	return h.HTTPGet != nil && h.HTTPGet.Port.IntValue() == api.PortHealth && strings.HasPrefix(h.HTTPGet.Path, "/app-health/")
+}
+
+// describe returns what the proxy is to do, or nil for what does not come over
+// the pod's network: a command, or a call aimed at another host. Defaults are
+// written out, so that it is the same before and after the API server has.
+func describe(c *corev1.Container, h corev1.ProbeHandler) (*Probe, error) {
+	switch {
+	case h.HTTPGet != nil && h.HTTPGet.Host == "":
+		port, err := portNumber(c, h.HTTPGet.Port)
+		if err != nil {
+			return nil, err
+		}
+		get := h.HTTPGet.DeepCopy()
+		get.Port, get.Path, get.Scheme = port, cmp.Or(get.Path, "/"), cmp.Or(get.Scheme, corev1.URISchemeHTTP)
+		return &Probe{HTTPGet: get}, nil
+	case h.TCPSocket != nil && h.TCPSocket.Host == "":
+		port, err := portNumber(c, h.TCPSocket.Port)
+		if err != nil {
+			return nil, err
+		}
+		return &Probe{TCPSocket: &corev1.TCPSocketAction{Port: port}}, nil
+	case h.GRPC != nil:
+		call := corev1.GRPCAction{Port: h.GRPC.Port}
+		if h.GRPC.Service != nil && *h.GRPC.Service != "" {
+			call.Service = new(*h.GRPC.Service)
+		}
+		return &Probe{GRPC: &call}, nil
+	}
+	return nil, nil
 }
 
 // portNumber resolves a port's name among the container's ports.

@@ -44,7 +44,7 @@ func serve(t *testing.T, client kubernetes.Interface) (address string, serving *
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(webhook.Path, webhook.Handler(config, nil))
+	mux.Handle(webhook.Path, webhook.Handler(config, nil, nil))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
@@ -196,7 +196,7 @@ func TestSharedAuthority(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	server := httptest.NewServer(webhook.Handler(config, nil))
+	server := httptest.NewServer(webhook.Handler(config, nil, nil))
 	defer server.Close()
 	for name, test := range map[string]struct {
 		contentType string
@@ -265,7 +265,7 @@ func FuzzHandler(f *testing.F) {
 	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","resource":{"resource":"pods"},"object":{"spec":{"containers":[{"name":"a"}]}}}}`))
 	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","resource":{"resource":"pods"},"object":null}}`))
 	f.Add([]byte(`{`))
-	handler := webhook.Handler(config, nil)
+	handler := webhook.Handler(config, nil, nil)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		request := httptest.NewRequest(http.MethodPost, webhook.Path, bytes.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
