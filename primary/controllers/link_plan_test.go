@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,5 +127,24 @@ func TestProbeState(t *testing.T) {
 	}
 	if !p.Since.Equal(at(20500)) || p.Message != "" {
 		t.Errorf("state %+v", p)
+	}
+}
+
+// A drill on the link is seen as such, whatever state it is in so far.
+func TestLinkFault(t *testing.T) {
+	drilled := remote(true, true, start)
+	drilled.Fault = "drop"
+	got := linkStatus(v1alpha1.ClusterLinkStatus{}, linkFacts{Remote: drilled, Known: true, Gateways: good}, start)
+	if got.State != v1alpha1.LinkConnected || got.Fault != "drop" || got.Message != "a drill has its API server answer nothing" {
+		t.Errorf("%s, %q, %q", got.State, got.Fault, got.Message)
+	}
+	drilled.Reachable = false
+	got = linkStatus(got, linkFacts{Remote: drilled, Known: true, Gateways: good}, start)
+	if got.State != v1alpha1.LinkStale || !strings.HasPrefix(got.Message, "a drill has its API server answer nothing: the API server at ") {
+		t.Errorf("%s, %q", got.State, got.Message)
+	}
+	drilled.Fault = ""
+	if got = linkStatus(got, linkFacts{Remote: drilled, Known: true, Gateways: good}, start); got.Fault != "" || strings.Contains(got.Message, "drill") {
+		t.Errorf("when it is over: %q, %q", got.Fault, got.Message)
 	}
 }

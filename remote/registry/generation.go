@@ -32,7 +32,7 @@ type finding struct {
 }
 
 func newGeneration(m *member, access Access) (*generation, error) {
-	client, err := NewClient(access, m.r.opts.AllowServers)
+	client, err := newClient(access, m.r.opts.AllowServers, m.gate)
 	if err != nil {
 		return nil, err
 	}
