@@ -96,6 +96,25 @@ type ClusterLinkSpec struct {
 	// Priority orders clusters that are equally near, lower first.
 	// +optional
 	Priority int32 `json:"priority,omitempty"`
+	// Fault has this cluster's control plane behave as if the remote API server were
+	// out of order. Drills write it and take it away.
+	// +optional
+	Fault *LinkFault `json:"fault,omitempty"`
+}
+
+// LinkFault is a drill on a link. It ends by itself unless Renewed changes again and again.
+type LinkFault struct {
+	// APIServer is how the remote API server seems: it refuses connections ("refuse"), or
+	// what it sends vanishes ("drop").
+	// +kubebuilder:validation:Enum=refuse;drop
+	APIServer string `json:"apiServer"`
+	// Seconds is how long the fault lasts from when a control plane sees that Renewed changed.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=60
+	Seconds int32 `json:"seconds"`
+	// Renewed is when whoever drills last asked for the fault. It is compared with what it was
+	// before and with no clock, so that clocks may differ.
+	Renewed metav1.MicroTime `json:"renewed"`
 }
 
 // ClusterLinkStatus is what the elected control plane last saw.
@@ -127,6 +146,9 @@ type ClusterLinkStatus struct {
 	Exports int32 `json:"exports"`
 	// +optional
 	Endpoints int32 `json:"endpoints"`
+	// Fault is the fault that is in force: refuse or drop, while a drill has it so.
+	// +optional
+	Fault string `json:"fault,omitempty"`
 	// +optional
 	Gateways []GatewayStatus `json:"gateways,omitempty"`
 	// +optional

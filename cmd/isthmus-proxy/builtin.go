@@ -19,7 +19,7 @@ type builtin struct {
 	applier *applier
 	client  *xds.Client
 	needs   []string // listeners
-	refuses bool     // draining takes no new connections
+	gateway bool     // draining takes no new connections, and drills may break listeners
 
 	identified <-chan struct{} // closed once there is an identity
 }
@@ -44,7 +44,7 @@ func (p *app) newBuiltin() (*builtin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.listeners(), refuses: p.cfg.role == roleGateway, identified: p.identity.Ready()}, nil
+	return &builtin{engine: e, applier: a, client: client, needs: p.cfg.listeners(), gateway: p.cfg.role == roleGateway, identified: p.identity.Ready()}, nil
 }
 
 func (b *builtin) Run(ctx context.Context) error {
@@ -80,7 +80,7 @@ func (b *builtin) Ready() error {
 // there, and is nowhere else. At a gateway they are sent elsewhere at once, so
 // that all connections that it has are over when their longest life is.
 func (b *builtin) Drain(ctx context.Context) error {
-	if b.refuses {
+	if b.gateway {
 		b.engine.Refuse()
 	}
 	return b.engine.Drain(ctx)
@@ -90,5 +90,9 @@ func (b *builtin) Pages(o *admin.Options) prometheus.Gatherer {
 	o.State, o.XDS = b.client.State, b.client.Status
 	o.Clusters = func() any { return b.engine.Clusters() }
 	o.Listeners = func() any { return b.engine.Listeners() }
+	if b.gateway {
+		o.Faults = func() any { return b.engine.Faults() }
+		o.Break, o.Mend = b.engine.Break, b.engine.Mend
+	}
 	return nil // all in the registry
 }

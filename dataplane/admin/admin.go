@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/isthmus-mesh/isthmus/dataplane/xds"
+	"github.com/isthmus-mesh/isthmus/fault"
 )
 
 // Options configures the admin server. Where a function is nil, its page says
@@ -34,6 +35,10 @@ type Options struct {
 	Drain        func()         // starts draining and returns
 	Quit         func()         // ends the proxy and returns
 	Level        *slog.LevelVar // for /logging
+
+	Faults func() any                                                 // listeners that a drill has broken, for /fault
+	Break  func(listener string, m fault.Mode, d time.Duration) error // has a listener behave so for d at most
+	Mend   func(listener string) error
 }
 
 // New checks opts.
@@ -89,6 +94,9 @@ func (o Options) routes() http.Handler {
 	mux.HandleFunc("GET /certs", page(o.Certificates))
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, _ *http.Request) { start(w, "drain", o.Drain) })
 	mux.HandleFunc("POST /quitquitquit", func(w http.ResponseWriter, _ *http.Request) { start(w, "quit", o.Quit) })
+	mux.HandleFunc("GET /fault", o.showFaults)
+	mux.HandleFunc("POST /fault", o.breakListener)
+	mux.HandleFunc("DELETE /fault", o.mendListener)
 	mux.HandleFunc("GET /logging", o.showLevel)
 	mux.HandleFunc("POST /logging", o.setLevel)
 	return localOnly(mux)

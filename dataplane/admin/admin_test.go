@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/dataplane/xds"
+	"github.com/isthmus-mesh/isthmus/fault"
 )
 
 func listen(t *testing.T, addr string) net.Listener {
@@ -139,6 +141,64 @@ func TestMetrics(t *testing.T) {
 	for path, want := range map[string]int{"/metrics": 200, "/stats/prometheus": 200, "/config_dump": 404, "/drain": 404} {
 		if code, _ := c.do("GET", path, ""); code != want {
 			t.Errorf("%s: %d", path, code)
+		}
+	}
+}
+
+// A fault is asked for with all that it needs, or refused with what is wrong.
+func TestFault(t *testing.T) {
+	var broken []string
+	opts := Options{
+		Listener: listen(t, "127.0.0.1:0"), Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil },
+		Faults: func() any { return broken },
+		Break: func(listener string, m fault.Mode, d time.Duration) error {
+			if listener != "east-west" {
+				return errors.New("no such listener is open")
+			}
+			broken = append(broken, fmt.Sprint(listener, " ", m, " ", d))
+			return nil
+		},
+		Mend: func(string) error { broken = nil; return nil },
+	}
+	s, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	c := caller{t, "http://" + opts.Listener.Addr().String()}
+	for _, want := range []struct {
+		method, path string
+		code         int
+		text         string
+	}{
+		{"POST", "/fault?listener=east-west&mode=melt&for=10s", 400, `"melt" is neither refuse nor drop`},
+		{"POST", "/fault?listener=east-west&mode=drop", 400, "for is a duration"},
+		{"POST", "/fault?listener=inbound&mode=drop&for=10s", 400, "no such listener"},
+		{"POST", "/fault?listener=east-west&mode=drop&for=10s", 200, "east-west drop 10s"},
+		{"GET", "/fault", 200, "east-west drop 10s"},
+		{"DELETE", "/fault?listener=east-west", 200, "null"},
+		{"PUT", "/fault", 405, ""},
+	} {
+		if code, body := c.do(want.method, want.path, ""); code != want.code || !strings.Contains(body, want.text) {
+			t.Errorf("%s %s: %d %s", want.method, want.path, code, body)
+		}
+	}
+	if code, _ := c.do("POST", "/fault?listener=east-west&mode=drop&for=10s", "evil.example"); code != 403 || broken != nil {
+		t.Errorf("a foreign host: %d, %v", code, broken)
+	}
+}
+
+// A proxy that has no faults says why.
+func TestNoFault(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	s, err := New(Options{Listener: l, Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		if code, body := (caller{t, "http://" + l.Addr().String()}).do(method, "/fault", ""); code != 501 || !strings.Contains(body, "built-in data plane") {
+			t.Errorf("%s: %d %s", method, code, body)
 		}
 	}
 }

@@ -24,6 +24,7 @@ import (
 type downstream struct {
 	net.Conn // of the application's bytes
 
+	at        string        // the listener that took it
 	raw       net.Conn      // as accepted
 	peeked    *inspect.Conn // on top of raw; nil where nothing was looked at
 	tls       *tls.Conn     // nil: plaintext
@@ -175,7 +176,7 @@ func (p *Proxy) take(conn net.Conn, name string) {
 		return
 	}
 	end := p.telemetry.Connection()
-	d := &downstream{Conn: conn, raw: conn, src: src}
+	d := &downstream{Conn: conn, at: name, raw: conn, src: src}
 	p.conns.Add(1)
 	d.atClose(func() {
 		p.live.remove(d)
@@ -187,6 +188,7 @@ func (p *Proxy) take(conn net.Conn, name string) {
 		_ = d.Close()
 		return
 	}
+	p.faults.took(d)
 	go p.handle(d, name)
 }
 

@@ -62,6 +62,7 @@ type Proxy struct {
 	limits    *limits
 	live      *tracker
 	own       ownPorts
+	faults    faults
 
 	table atomic.Pointer[table]
 	conns sync.WaitGroup // connections and accept loops
@@ -125,6 +126,7 @@ func setDefaults(o *Options) {
 // and connection, and returns when all are gone.
 func (p *Proxy) Run(ctx context.Context) error {
 	p.set.Run(ctx)
+	p.faults.end()
 	p.close()
 	p.conns.Wait()
 	return nil

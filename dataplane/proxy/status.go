@@ -17,6 +17,7 @@ type ListenerStatus struct {
 	Bound       []string `json:"bound"`     // sockets that are open
 	Chains      int      `json:"chains"`
 	Connections int      `json:"connections"`
+	Fault       string   `json:"fault,omitempty"` // drop or refuse: a drill is under way
 }
 
 // Listeners describes all listeners, by name.
@@ -25,7 +26,7 @@ func (p *Proxy) Listeners() []ListenerStatus {
 	out := make([]ListenerStatus, 0, len(t.byName))
 	for _, name := range slices.Sorted(maps.Keys(t.byName)) {
 		l := t.byName[name]
-		s := ListenerStatus{Name: name, Chains: len(l.chains), Addresses: []string{}, Bound: []string{}}
+		s := ListenerStatus{Name: name, Chains: len(l.chains), Addresses: []string{}, Bound: []string{}, Fault: p.faults.mode(name).String()}
 		for _, a := range l.cfg.Addresses {
 			s.Addresses = append(s.Addresses, a.String())
 		}

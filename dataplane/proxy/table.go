@@ -148,7 +148,7 @@ func (p *Proxy) bindOne(name string, addr netip.AddrPort) (*socket, error) {
 	s := newSocket(p, ln, name)
 	p.sockets[addr] = s
 	p.own.add(ln.Addr())
-	return s, nil
+	return s, s.behave(p.faults.mode(name))
 }
 
 // unbind closes the sockets that next does not want.

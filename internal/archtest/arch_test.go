@@ -17,17 +17,18 @@ const module = "github.com/isthmus-mesh/isthmus/"
 // it may import. Test files are free.
 var allowed = map[string][]string{
 	"api":        {},
+	"fault":      {},
 	"install":    {"api"},
 	"trust":      {"api"},
 	"federation": {"trust", "api"},
 	"eastwest":   {"federation", "trust", "api"},
-	"remote":     {"api", "trust", "install"},
+	"remote":     {"api", "trust", "install", "fault"},
 	"primary":    {"api", "install", "trust", "federation", "eastwest", "remote"},
-	"dataplane":  {"api", "trust"},
+	"dataplane":  {"api", "trust", "fault"},
 	"sandbox":    {"api", "install"},
 	"drill":      {"api"},
 	"samples":    {},
-	"cmd":        {"api", "install", "trust", "federation", "eastwest", "remote", "primary", "dataplane", "sandbox", "drill", "samples"},
+	"cmd":        {"api", "install", "fault", "trust", "federation", "eastwest", "remote", "primary", "dataplane", "sandbox", "drill", "samples"},
 	"internal":   {"api", "install", "trust", "sandbox", "federation"},
 	"e2e":        {"api", "install", "sandbox", "drill", "samples"},
 }

@@ -57,7 +57,7 @@ func linkStatus(prev v1alpha1.ClusterLinkStatus, f linkFacts, now time.Time) v1a
 		out.Network = prev.Network
 	}
 	if f.Remote != nil {
-		out.Server = f.Remote.Server
+		out.Server, out.Fault = f.Remote.Server, f.Remote.Fault
 		if f.Remote.ServerVersion != "" {
 			out.ServerVersion = f.Remote.ServerVersion
 		}
@@ -68,7 +68,7 @@ func linkStatus(prev v1alpha1.ClusterLinkStatus, f linkFacts, now time.Time) v1a
 	}
 	out.Conditions = withTimes(prev.Conditions, conditions, *timeOf(now))
 	out.State = linkState(prev.State, out, f)
-	out.Message = linkMessage(out, f)
+	out.Message = withFault(linkMessage(out, f), out.Fault)
 	out.Since = timeOf(now)
 	if prev.State == out.State && prev.Since != nil {
 		out.Since = prev.Since
@@ -246,6 +246,18 @@ func linkMessage(s v1alpha1.ClusterLinkStatus, f linkFacts) string {
 		return "the new remote secret was refused and the old one is in use: " + m
 	}
 	return message(v1alpha1.ConditionSynced)
+}
+
+// withFault says in front of a message that a drill is the cause.
+func withFault(message, fault string) string {
+	if fault == "" {
+		return message
+	}
+	drill := map[string]string{"refuse": "a drill has its API server refuse", "drop": "a drill has its API server answer nothing"}[fault]
+	if message == "" {
+		return drill
+	}
+	return drill + ": " + message
 }
 
 // lastReachable moves in steps while all is well, and is exact when it is not.

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +131,7 @@ func TestProbeState(t *testing.T) {
 	}
 }
 
+<<<<<<< HEAD
 // A drain is a condition, with its stage; it is no fault of the link. What the
 // cluster itself said is remembered, and not what was asked for here.
 func TestLinkDrain(t *testing.T) {
@@ -161,5 +163,23 @@ func TestLinkDrain(t *testing.T) {
 		if again := linkStatus(status, f, start.Add(time.Hour)); !equality.Semantic.DeepEqual(status.Conditions, again.Conditions) {
 			t.Errorf("%s: conditions change by themselves", step.name)
 		}
+=======
+// A drill on the link is seen as such, whatever state it is in so far.
+func TestLinkFault(t *testing.T) {
+	drilled := remote(true, true, start)
+	drilled.Fault = "drop"
+	got := linkStatus(v1alpha1.ClusterLinkStatus{}, linkFacts{Remote: drilled, Known: true, Gateways: good}, start)
+	if got.State != v1alpha1.LinkConnected || got.Fault != "drop" || got.Message != "a drill has its API server answer nothing" {
+		t.Errorf("%s, %q, %q", got.State, got.Fault, got.Message)
+	}
+	drilled.Reachable = false
+	got = linkStatus(got, linkFacts{Remote: drilled, Known: true, Gateways: good}, start)
+	if got.State != v1alpha1.LinkStale || !strings.HasPrefix(got.Message, "a drill has its API server answer nothing: the API server at ") {
+		t.Errorf("%s, %q", got.State, got.Message)
+	}
+	drilled.Fault = ""
+	if got = linkStatus(got, linkFacts{Remote: drilled, Known: true, Gateways: good}, start); got.Fault != "" || strings.Contains(got.Message, "drill") {
+		t.Errorf("when it is over: %q, %q", got.Fault, got.Message)
+>>>>>>> w/drills
 	}
 }

@@ -28,6 +28,7 @@ type link struct {
 	gateways []string
 	lease    time.Duration
 	priority int
+	fault    registry.Fault // of a drill
 
 	network   federation.NetworkName
 	judged    bool // the elected control plane has said whether it is reachable
@@ -50,6 +51,9 @@ func slimLink(o *v1alpha1.ClusterLink) *link {
 	}
 	if o.Spec.Lease != nil {
 		l.lease = o.Spec.Lease.Duration
+	}
+	if f := o.Spec.Fault; f != nil {
+		l.fault = registry.Fault{Mode: f.APIServer, Life: time.Duration(f.Seconds) * time.Second, Renewed: f.Renewed.UnixMicro()}
 	}
 	c := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionReachable)
 	if c != nil && c.Status != metav1.ConditionUnknown {
@@ -130,6 +134,17 @@ func byCluster(all map[ingest.Name]*link) map[federation.ClusterName]*link {
 		l := all[name]
 		if old := out[l.cluster]; old == nil || name.Name == string(l.cluster) {
 			out[l.cluster] = l
+		}
+	}
+	return out
+}
+
+// faults returns what drills ask of the links, by cluster.
+func faults(links map[federation.ClusterName]*link) map[string]registry.Fault {
+	out := map[string]registry.Fault{}
+	for name, l := range links {
+		if l.fault != (registry.Fault{}) {
+			out[string(name)] = l.fault
 		}
 	}
 	return out

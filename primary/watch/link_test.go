@@ -100,3 +100,23 @@ func TestLinkByCluster(t *testing.T) {
 		t.Errorf("west %d, north %d", got["west"].priority, got["north"].priority)
 	}
 }
+
+// What a drill asks of a link goes to the registry; renewed, it is another.
+func TestFaultOfALink(t *testing.T) {
+	o := statusOf(v1alpha1.LinkConnected, metav1.ConditionTrue, noon)
+	if got := faults(map[federation.ClusterName]*link{"west": slimLink(o)}); len(got) != 0 {
+		t.Errorf("without a drill: %v", got)
+	}
+	o.Spec.Fault = &v1alpha1.LinkFault{APIServer: "drop", Seconds: 15, Renewed: metav1.NewMicroTime(noon)}
+	first := faults(map[federation.ClusterName]*link{"west": slimLink(o)})["west"]
+	if first.Mode != "drop" || first.Life != 15*time.Second {
+		t.Errorf("%+v", first)
+	}
+	if again := slimLink(o).fault; again != first {
+		t.Errorf("the same again is another: %+v, %+v", first, again)
+	}
+	o.Spec.Fault.Renewed = metav1.NewMicroTime(noon.Add(time.Microsecond))
+	if renewed := slimLink(o).fault; renewed == first {
+		t.Errorf("renewed, it is the same: %+v", renewed)
+	}
+}

@@ -140,20 +140,25 @@ func (w *Watcher) take(name federation.ClusterName, d delivery, ch *ingest.Chang
 	}
 }
 
-// takeLinks keeps the ClusterLinks of a delivery.
+// takeLinks keeps the ClusterLinks of a delivery, and hands on what drills ask of them.
 func (w *Watcher) takeLinks(d delivery) {
 	if d.whole {
 		clear(w.links)
 	}
+	some := d.whole
 	for r, o := range d.objects {
 		if r.kind != kindLink {
 			continue
 		}
+		some = true
 		if l, ok := o.(*link); ok {
 			w.links[r.name] = l
 		} else {
 			delete(w.links, r.name)
 		}
+	}
+	if some {
+		w.registry.SetFaults(faults(byCluster(w.links)))
 	}
 }
 

@@ -27,6 +27,11 @@ var errTooLarge = errors.New("answer is larger than 256 MiB")
 // of its own: CloseIdleConnections ends those that nobody uses, closeClient all. It
 // follows no redirect and no proxy setting.
 func NewClient(access Access, allow []string) (*http.Client, error) {
+	return newClient(access, allow, nil)
+}
+
+// newClient is NewClient for a client whose connections pass gate, where there is one.
+func newClient(access Access, allow []string, gate *gate) (*http.Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(access.CA) {
 		return nil, refused("certificate-authority-data holds no certificate")
@@ -43,7 +48,7 @@ func NewClient(access Access, allow []string) (*http.Client, error) {
 		Timeout: dialTimeout, KeepAlive: 15 * time.Second,
 		Control: func(_, address string, _ syscall.RawConn) error { return allowedAddr(address, allow) },
 	}
-	conns := &conns{dial: dialer.DialContext}
+	conns := &conns{dial: dialer.DialContext, gate: gate}
 	transport := &http.Transport{
 		DialContext:           conns.dialContext,
 		TLSClientConfig:       config,

@@ -11,6 +11,7 @@ import (
 // count as idle yet, and would stay for its idle timeout.
 type conns struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	gate *gate // nil: no drill reaches this client
 
 	mu   sync.Mutex
 	open map[*tracked]struct{}
@@ -22,17 +23,25 @@ type tracked struct {
 }
 
 func (c *conns) dialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if c.gate != nil {
+		if err := c.gate.pass(ctx); err != nil {
+			return nil, err
+		}
+	}
 	conn, err := c.dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	t := &tracked{conn, c}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.open == nil {
 		c.open = map[*tracked]struct{}{}
 	}
 	c.open[t] = struct{}{}
+	c.mu.Unlock()
+	if c.gate != nil {
+		c.gate.enter(t)
+	}
 	return t, nil
 }
 
@@ -41,6 +50,9 @@ func (t *tracked) Close() error {
 	t.of.mu.Lock()
 	delete(t.of.open, t)
 	t.of.mu.Unlock()
+	if t.of.gate != nil {
+		t.of.gate.leave(t)
+	}
 	return t.Conn.Close()
 }
 
@@ -51,6 +63,6 @@ func (c *conns) closeAll() {
 	c.open = nil
 	c.mu.Unlock()
 	for t := range open {
-		_ = t.Conn.Close()
+		_ = t.Close()
 	}
 }

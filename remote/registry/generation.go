@@ -32,7 +32,7 @@ type finding struct {
 }
 
 func newGeneration(m *member, access Access) (*generation, error) {
-	client, err := access.connect(m.r.opts.AllowServers)
+	client, err := access.connect(m.r.opts.AllowServers, m.gate)
 	if err != nil {
 		return nil, err
 	}

@@ -31,12 +31,12 @@ func (r *Registry) known() map[string]remote {
 	return out
 }
 
-// connect returns a client for what a leads to.
-func (a Access) connect(allow []string) (*http.Client, error) {
+// connect returns a client for what a leads to; gate may be nil.
+func (a Access) connect(allow []string, gate *gate) (*http.Client, error) {
 	if a.home != nil {
 		return a.home.Client, nil
 	}
-	return NewClient(a, allow)
+	return newClient(a, allow, gate)
 }
 
 // secret stands where others have the name of a secret; no Secret is named so.

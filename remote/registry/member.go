@@ -14,6 +14,7 @@ const retryAfter = 30 * time.Second
 type member struct {
 	r      *Registry
 	name   string
+	gate   *gate
 	cancel context.CancelFunc // of run; under Registry.mu
 	secret string             // in use; under Registry.mu
 	goneAt time.Time          // since when it has no secret; under Registry.mu
@@ -32,8 +33,13 @@ type member struct {
 	status Status
 }
 
+// newMember makes the member of a cluster. The lock of r is held.
 func newMember(r *Registry, name string) *member {
-	return &member{r: r, name: name, inbox: make(chan remote, 1), found: make(chan finding), done: make(chan struct{}), status: Status{Cluster: name}}
+	g := r.gate(name)
+	return &member{
+		r: r, name: name, gate: g, inbox: make(chan remote, 1), found: make(chan finding), done: make(chan struct{}),
+		status: Status{Cluster: name, Fault: g.Mode().String()},
+	}
 }
 
 // deliver hands over the cluster's secret; only the newest counts. The caller

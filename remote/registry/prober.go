@@ -100,7 +100,7 @@ func (p *prober) connect() (*http.Client, error) {
 	if p.client != nil && !p.failing {
 		return p.client, nil
 	}
-	client, err := p.g.access.connect(p.g.m.r.opts.AllowServers)
+	client, err := p.g.access.connect(p.g.m.r.opts.AllowServers, p.g.m.gate)
 	if err == nil && !p.failing {
 		p.client = client
 	}

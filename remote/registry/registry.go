@@ -73,6 +73,7 @@ type Registry struct {
 	mu      sync.Mutex
 	secrets map[string]remote // by secret; nil until listed
 	members map[string]*member
+	gates   map[string]*gate // by cluster; outlive members
 	surplus []remote
 	uids    map[string]string          // UID of kube-system to cluster name, "" for ourselves
 	leaving map[string]<-chan struct{} // clusters that are ending, until the channel closes
@@ -99,7 +100,7 @@ func New(opts Options) (*Registry, error) {
 	if opts.Change == nil {
 		opts.Change = func() {}
 	}
-	return &Registry{opts: opts, kick: make(chan struct{}, 1), members: map[string]*member{}, uids: map[string]string{}, leaving: map[string]<-chan struct{}{}}, nil
+	return &Registry{opts: opts, kick: make(chan struct{}, 1), members: map[string]*member{}, gates: map[string]*gate{}, uids: map[string]string{}, leaving: map[string]<-chan struct{}{}}, nil
 }
 
 // Run watches the secrets and keeps their clusters until ctx ends.

@@ -22,6 +22,7 @@ type Status struct {
 	ServerVersion string
 	Message       string // the last error of a probe, or of a reader that gave up
 	Trouble       string // what keeps the reader from being up to date
+	Fault         string // refuse or drop, while a drill has the API server seem so
 }
 
 // Refusal is a remote secret that leads to no cluster of its own.

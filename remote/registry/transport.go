@@ -26,7 +26,7 @@ func NewTransport(access Access, allow []string) (*Transport, error) {
 // Use makes later requests go by access. Watches that run stay on the old
 // connection until they end. Where access is refused, nothing changes.
 func (t *Transport) Use(access Access) error {
-	client, err := access.connect(t.allow)
+	client, err := access.connect(t.allow, nil)
 	if err != nil {
 		return err
 	}

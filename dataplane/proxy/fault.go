@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/fault"
+)
+
+// faults are the listeners that a drill has broken. While there is none, a connection that is taken costs
+// one atomic load.
+type faults struct {
+	active atomic.Int32 // listeners that are broken
+
+	mu       sync.Mutex
+	switches map[string]*fault.Switch // by listener
+}
+
+// FaultStatus is a broken listener as the admin page shows it.
+type FaultStatus struct {
+	Listener string    `json:"listener"`
+	Mode     string    `json:"mode"`
+	Until    time.Time `json:"until"` // it ends by itself then
+}
+
+// ErrNoListener is wrapped by Break where no such listener is open.
+var ErrNoListener = errors.New("no such listener is open")
+
+// Break makes a listener, and the connections that it took, behave as mode says for d at most, in place of how a
+// drill had them behave before. Readiness stays as it is. The bounds of d are fault.CheckLife's.
+func (p *Proxy) Break(listener string, mode fault.Mode, d time.Duration) error {
+	if err := fault.CheckLife(d); err != nil {
+		return err
+	}
+	if len(p.Bound(listener)) == 0 {
+		return fmt.Errorf("%w: %q", ErrNoListener, listener)
+	}
+	return p.switchOf(listener).Set(mode, d)
+}
+
+// Mend ends what Break began; a listener that is whole is left alone.
+func (p *Proxy) Mend(listener string) error { return p.switchOf(listener).Clear() }
+
+// Faults returns what is broken, by listener.
+func (p *Proxy) Faults() []FaultStatus {
+	p.faults.mu.Lock()
+	defer p.faults.mu.Unlock()
+	out := []FaultStatus{}
+	for _, name := range slices.Sorted(maps.Keys(p.faults.switches)) {
+		if s := p.faults.switches[name]; s.Mode() != fault.None {
+			out = append(out, FaultStatus{name, s.Mode().String(), s.Until()})
+		}
+	}
+	return out
+}
+
+func (p *Proxy) switchOf(listener string) *fault.Switch {
+	p.faults.mu.Lock()
+	defer p.faults.mu.Unlock()
+	s := p.faults.switches[listener]
+	if s == nil {
+		s = fault.NewSwitch(func(m fault.Mode) error { return p.behave(listener, m) })
+		if p.faults.switches == nil {
+			p.faults.switches = map[string]*fault.Switch{}
+		}
+		p.faults.switches[listener] = s
+	}
+	return s
+}
+
+// behave has the sockets of a listener and its connections do as mode says.
+func (p *Proxy) behave(listener string, mode fault.Mode) error {
+	p.faults.recount()
+	p.log.Warn("a drill changes a listener", "listener", listener, "fault", mode.String())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs error
+	for _, s := range p.sockets {
+		if *s.listener.Load() == listener {
+			errs = errors.Join(errs, s.behave(mode))
+		}
+	}
+	for _, d := range p.live.all() {
+		if d.at == listener {
+			errs = errors.Join(errs, d.behave(mode))
+		}
+	}
+	if errs != nil {
+		p.log.Error("a drill could not change all of a listener", "listener", listener, "fault", mode.String(), "err", errs)
+	}
+	return errs
+}
+
+// recount counts the listeners that are broken.
+func (f *faults) recount() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var n int32
+	for _, s := range f.switches {
+		if s.Mode() != fault.None {
+			n++
+		}
+	}
+	f.active.Store(n)
+}
+
+func (f *faults) mode(listener string) fault.Mode {
+	if f.active.Load() == 0 {
+		return fault.None
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.switches[listener]; s != nil {
+		return s.Mode()
+	}
+	return fault.None
+}
+
+// took has a connection that was just taken, and that behave can see from now on, do as the others do. The mode
+// may change meanwhile; the last word is the newest mode's.
+func (f *faults) took(d *downstream) {
+	for was := fault.None; ; {
+		now := f.mode(d.at)
+		if now == was {
+			return
+		}
+		_ = d.behave(now) // one that cannot be broken is served
+		was = now
+	}
+}
+
+// end mends everything.
+func (f *faults) end() {
+	f.mu.Lock()
+	all := slices.Collect(maps.Values(f.switches))
+	f.mu.Unlock()
+	for _, s := range all {
+		_ = s.Clear() // behave tells of it, and the sockets are closed next
+	}
+}
+
+// behave has a bound socket do as mode says. The lock of the proxy is held.
+func (s *socket) behave(mode fault.Mode) error {
+	ln, ok := s.ln.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	var errs error
+	if s.shut && mode != fault.Refuse {
+		errs = fault.Reopen(ln)
+		s.shut = false
+	}
+	switch mode {
+	case fault.None:
+		errs = errors.Join(errs, fault.Hear(ln))
+	case fault.Drop:
+		errs = errors.Join(errs, fault.Deafen(ln))
+	case fault.Refuse:
+		s.shut = true
+		errs = errors.Join(errs, fault.Hear(ln), fault.Shut(ln))
+	}
+	return errs
+}
+
+// behave has the caller's side of a connection do as mode says.
+func (d *downstream) behave(mode fault.Mode) error {
+	raw, ok := d.raw.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	var err error
+	switch mode {
+	case fault.None:
+		err = fault.Hear(raw)
+	case fault.Drop:
+		err = fault.Deafen(raw)
+	case fault.Refuse:
+		d.abort()
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return nil // it has ended meanwhile
+	}
+	return err
+}
