@@ -76,10 +76,11 @@ func TestRenderDefaults(t *testing.T) {
 	}
 }
 
-// A cluster without a control plane has its gateways, and nothing that belongs to isthmusd.
+// A cluster without a control plane has its gateways, the way to the one that
+// serves it, and nothing that belongs to isthmusd.
 func TestRenderWithoutControlPlane(t *testing.T) {
 	objs, err := install.Render(install.Values{
-		Cluster: "west", CA: &install.CA{Chain: []byte("chain"), Key: []byte("key"), Bundle: []byte("bundle")},
+		Cluster: "west", Primary: "east", CA: &install.CA{Chain: []byte("chain"), Key: []byte("key"), Bundle: []byte("bundle")},
 		Extra: map[string]any{"controlPlane": map[string]any{"enabled": false}},
 	})
 	if err != nil {
@@ -87,7 +88,7 @@ func TestRenderWithoutControlPlane(t *testing.T) {
 	}
 	for _, o := range objs {
 		switch {
-		case o.GetName() == "isthmusd", o.GetKind() == "Secret", o.GetKind() == "MutatingWebhookConfiguration":
+		case o.GetName() == "isthmusd" && o.GetKind() != "Service", o.GetKind() == "Secret", o.GetKind() == "ClusterRole":
 			t.Errorf("%s %s belongs to a control plane", o.GetKind(), o.GetName())
 		}
 	}
@@ -95,6 +96,18 @@ func TestRenderWithoutControlPlane(t *testing.T) {
 		if find(objs, want[0], want[1]) == nil {
 			t.Errorf("no %s %s", want[0], want[1])
 		}
+	}
+	if _, has, _ := unstructured.NestedMap(find(objs, "Service", "isthmusd").Object, "spec", "selector"); has {
+		t.Error("the Service isthmusd has a selector: its endpoints are the primary's to write")
+	}
+	hooks, _, _ := unstructured.NestedSlice(find(objs, "MutatingWebhookConfiguration", "isthmus").Object, "webhooks")
+	for _, h := range hooks {
+		if path, _, _ := unstructured.NestedString(h.(map[string]any), "clientConfig", "service", "path"); path != "/inject/west" {
+			t.Errorf("webhook path %q", path)
+		}
+	}
+	if got, _, _ := unstructured.NestedString(find(objs, "ConfigMap", "isthmus").Object, "data", "primary"); got != "east" {
+		t.Errorf("the mesh's ConfigMap names primary %q", got)
 	}
 }
 

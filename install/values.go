@@ -5,6 +5,7 @@ package install
 type Values struct {
 	Cluster     string // name in the clusterset: a DNS label
 	Network     string // empty: the cluster's name
+	Primary     string // whose control plane serves it; empty: its own
 	TrustDomain string
 	Clusterset  string // its name
 
@@ -40,6 +41,7 @@ type CA struct {
 func (v Values) chartValues() map[string]any {
 	out := map[string]any{"cluster": v.Cluster}
 	set(out, v.Network, "network")
+	set(out, v.Primary, "primary")
 	set(out, v.TrustDomain, "trustDomain")
 	set(out, v.Clusterset, "clusterset")
 	set(out, v.Hub, "image", "hub")

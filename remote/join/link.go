@@ -58,17 +58,7 @@ func Link(ctx context.Context, from, to Side, opts Options) error {
 	if err != nil {
 		return err
 	}
-	access, err := readerAccess(ctx, client, from, to, opts)
-	if err != nil {
-		return err
-	}
-	if err := makeReader(ctx, to, from.Cluster, opts.Namespace); err != nil {
-		return err
-	}
-	if access.Token, err = requestToken(ctx, client, opts.Namespace, ReaderAccount(from.Cluster)); err != nil {
-		return fmt.Errorf("token for %s in %s: %w", from.Cluster, to.Context, err)
-	}
-	kubeconfig, err := encode(to.Cluster, access)
+	kubeconfig, err := accountAccess(ctx, client, readerOf(from.Cluster), from, to, opts)
 	if err != nil {
 		return err
 	}
@@ -81,6 +71,21 @@ func Link(ctx context.Context, from, to Side, opts Options) error {
 		return err
 	}
 	return w.apply(ctx, clusterLinks, clusterLink(opts.Namespace, to.Cluster))
+}
+
+// accountAccess makes the account in to, and a kubeconfig by which from uses it.
+func accountAccess(ctx context.Context, client kubernetes.Interface, a account, from, to Side, opts Options) ([]byte, error) {
+	access, err := readerAccess(ctx, client, from, to, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.make(ctx, to, opts.Namespace); err != nil {
+		return nil, err
+	}
+	if access.Token, err = requestToken(ctx, client, opts.Namespace, a.name); err != nil {
+		return nil, fmt.Errorf("token for %s in %s: %w", from.Cluster, to.Context, err)
+	}
+	return encode(to.Cluster, access)
 }
 
 // readerAccess is the kubeconfig to be, but for its token. It is checked as
@@ -160,7 +165,7 @@ func Unlink(ctx context.Context, from, to Side, opts Options) error {
 	}
 	if to.Config != nil {
 		opts.Progress(fmt.Sprintf("account in %s for %s", to.Cluster, from.Cluster))
-		errs = append(errs, removeReader(ctx, to, from.Cluster, opts.Namespace))
+		errs = append(errs, readerOf(from.Cluster).remove(ctx, to, opts.Namespace))
 	}
 	return errors.Join(errs...)
 }

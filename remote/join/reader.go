@@ -31,44 +31,54 @@ func renewRules(name string) []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"serviceaccounts/token"}, ResourceNames: []string{name}, Verbs: []string{"create"}}}
 }
 
-// makeReader writes the account by which cluster reader reads side.
-func makeReader(ctx context.Context, side Side, reader, namespace string) error {
+// An account is what another cluster's control plane does its work with here.
+type account struct {
+	name   string
+	rules  []rbacv1.PolicyRule // over the whole cluster
+	inside []rbacv1.PolicyRule // in the system namespace, beside a token of its own name
+}
+
+func readerOf(reader string) account {
+	return account{name: ReaderAccount(reader), rules: ReaderRules()}
+}
+
+// make writes the account in side.
+func (a account) make(ctx context.Context, side Side, namespace string) error {
 	w, err := newWriter(side)
 	if err != nil {
 		return err
 	}
-	name := ReaderAccount(reader)
-	meta := metav1.ObjectMeta{Name: name, Labels: managed()}
+	meta := metav1.ObjectMeta{Name: a.name, Labels: managed()}
 	inside := *meta.DeepCopy()
 	inside.Namespace = namespace
-	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: name}}
+	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: a.name}}
 	return errors.Join(
 		w.apply(ctx, accounts, &corev1.ServiceAccount{TypeMeta: kind("v1", "ServiceAccount"), ObjectMeta: inside}),
-		w.apply(ctx, clusterRoles, &rbacv1.ClusterRole{TypeMeta: kind(rbac, "ClusterRole"), ObjectMeta: meta, Rules: ReaderRules()}),
+		w.apply(ctx, clusterRoles, &rbacv1.ClusterRole{TypeMeta: kind(rbac, "ClusterRole"), ObjectMeta: meta, Rules: a.rules}),
 		w.apply(ctx, clusterRoleBindings, &rbacv1.ClusterRoleBinding{
 			TypeMeta: kind(rbac, "ClusterRoleBinding"), ObjectMeta: meta, Subjects: subjects,
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: a.name},
 		}),
-		w.apply(ctx, roles, &rbacv1.Role{TypeMeta: kind(rbac, "Role"), ObjectMeta: inside, Rules: renewRules(name)}),
+		w.apply(ctx, roles, &rbacv1.Role{TypeMeta: kind(rbac, "Role"), ObjectMeta: inside, Rules: append(renewRules(a.name), a.inside...)}),
 		w.apply(ctx, roleBindings, &rbacv1.RoleBinding{
 			TypeMeta: kind(rbac, "RoleBinding"), ObjectMeta: inside, Subjects: subjects,
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: a.name},
 		}),
 	)
 }
 
-func removeReader(ctx context.Context, side Side, reader, namespace string) error {
+// remove ends the account, and with it its token. What is not there is no error.
+func (a account) remove(ctx context.Context, side Side, namespace string) error {
 	w, err := newWriter(side)
 	if err != nil {
 		return err
 	}
-	name := ReaderAccount(reader)
 	return errors.Join(
-		w.remove(ctx, clusterRoleBindings, "", name),
-		w.remove(ctx, clusterRoles, "", name),
-		w.remove(ctx, roleBindings, namespace, name),
-		w.remove(ctx, roles, namespace, name),
-		w.remove(ctx, accounts, namespace, name),
+		w.remove(ctx, clusterRoleBindings, "", a.name),
+		w.remove(ctx, clusterRoles, "", a.name),
+		w.remove(ctx, roleBindings, namespace, a.name),
+		w.remove(ctx, roles, namespace, a.name),
+		w.remove(ctx, accounts, namespace, a.name),
 	)
 }
 

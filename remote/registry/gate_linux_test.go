@@ -71,7 +71,10 @@ func TestFaultEnds(t *testing.T) {
 	until(t, r, "west read", func() bool { return status(r, "west").Synced })
 	began := time.Now()
 	once := map[string]Fault{"west": {"refuse", time.Second, 1}}
-	until(t, r, "the fault ends", func() bool { r.SetFaults(once); return time.Since(began) > 500*time.Millisecond && status(r, "west").Fault == "" })
+	until(t, r, "the fault ends", func() bool {
+		r.SetFaults(once)
+		return time.Since(began) > 500*time.Millisecond && status(r, "west").Fault == ""
+	})
 	must(t, read(t, rec, "west", 10*time.Second))
 	r.SetFaults(map[string]Fault{"west": {"refuse", time.Second, 2}})
 	if got := status(r, "west").Fault; got != "refuse" {
