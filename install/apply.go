@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
 
@@ -46,12 +47,16 @@ func Apply(ctx context.Context, config *rest.Config, objs []*unstructured.Unstru
 	if err := write(ctx, client, objs, progress); err != nil {
 		return err
 	}
+	kube, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
 	for _, obj := range objs {
 		if obj.GetKind() != "Deployment" {
 			continue
 		}
 		progress.say("wait for %s", title(obj))
-		if err := waitAvailable(ctx, client, obj); err != nil {
+		if err := WaitRollout(ctx, kube, obj.GetNamespace(), obj.GetName()); err != nil {
 			return err
 		}
 	}
@@ -102,7 +107,7 @@ func write(ctx context.Context, client dynamic.Interface, objs []*unstructured.U
 			}
 		}
 		progress.say("apply %s", title(obj))
-		if err := applyOne(ctx, client, obj); err != nil {
+		if err := applyOne(ctx, client, obj, FieldOwner); err != nil {
 			return fmt.Errorf("apply %s: %w", title(obj), err)
 		}
 	}
@@ -111,7 +116,7 @@ func write(ctx context.Context, client dynamic.Interface, objs []*unstructured.U
 
 // applyOne writes one object, trying again for a short while where the server
 // says that it is not ready for it yet.
-func applyOne(ctx context.Context, client dynamic.Interface, obj *unstructured.Unstructured) error {
+func applyOne(ctx context.Context, client dynamic.Interface, obj *unstructured.Unstructured, owner string) error {
 	r := resource(client, obj)
 	if skip, err := leaveAlone(ctx, r, obj); skip || err != nil {
 		return err
@@ -122,7 +127,7 @@ func applyOne(ctx context.Context, client dynamic.Interface, obj *unstructured.U
 	}
 	var last error
 	err = wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 10*time.Second, true, func(ctx context.Context) (bool, error) {
-		_, last = r.Patch(ctx, obj.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: FieldOwner, Force: new(true)})
+		_, last = r.Patch(ctx, obj.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: owner, Force: new(true)})
 		switch {
 		case last == nil:
 			return true, nil
@@ -202,8 +207,11 @@ func sameValue(found, want *unstructured.Unstructured) error {
 	return nil
 }
 
-// ours reports whether Apply has written obj before.
+// ours reports whether obj has been written by Apply, or by Helm from our chart.
 func ours(obj *unstructured.Unstructured) bool {
+	if obj.GetLabels()[LabelPartOf] == PartOf {
+		return true
+	}
 	for _, f := range obj.GetManagedFields() {
 		if f.Manager == FieldOwner {
 			return true

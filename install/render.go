@@ -24,10 +24,17 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	mcscrd "sigs.k8s.io/mcs-api/config/crd"
+	"sigs.k8s.io/yaml"
 )
 
 // Namespace is where everything of an installation lives.
 const Namespace = "isthmus-system"
+
+// LabelPartOf with the value PartOf is on everything that the chart brings.
+const (
+	LabelPartOf = "app.kubernetes.io/part-of"
+	PartOf      = "isthmus"
+)
 
 //go:embed all:chart
 var chartFiles embed.FS
@@ -51,6 +58,14 @@ func CRDs() ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, crd := range out {
+		labels := crd.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[LabelPartOf] = PartOf
+		crd.SetLabels(labels)
+	}
 	return out, nil
 }
 
@@ -58,12 +73,16 @@ func CRDs() ([]*unstructured.Unstructured, error) {
 // are applied: CRDs, namespace, accounts and rights, configuration, workloads,
 // webhooks. It refuses values that the chart's schema does not know.
 func Render(v Values) ([]*unstructured.Unstructured, error) {
-	c, err := loadChart()
+	c, err := Chart()
 	if err != nil {
 		return nil, err
 	}
+	given := v.Chart()
+	if err := CheckValues(given); err != nil {
+		return nil, err
+	}
 	release := common.ReleaseOptions{Name: "isthmus", Namespace: Namespace, IsInstall: true, Revision: 1}
-	values, err := util.ToRenderValues(c, v.chartValues(), release, capabilities())
+	values, err := util.ToRenderValues(c, given, release, capabilities())
 	if err != nil {
 		return nil, fmt.Errorf("check values: %w", err)
 	}
@@ -98,13 +117,10 @@ func capabilities() *common.Capabilities {
 	return out
 }
 
-// loadChart reads the embedded chart.
-func loadChart() (*chart.Chart, error) {
-	var files []*archive.BufferedFile
-	err := walk(chartFiles, "chart", func(name string, data []byte) error {
-		files = append(files, &archive.BufferedFile{Name: strings.TrimPrefix(name, "chart/"), Data: data})
-		return nil
-	})
+// Chart returns the chart as helm packages it: with the definitions in crds/, of which Helm itself
+// brings those that a cluster lacks at the first installation, and changes none later.
+func Chart() (*chart.Chart, error) {
+	files, err := ChartFiles()
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +129,30 @@ func loadChart() (*chart.Chart, error) {
 		return nil, fmt.Errorf("load chart: %w", err)
 	}
 	return c, nil
+}
+
+// ChartFiles returns the files of Chart, by their paths in it.
+func ChartFiles() ([]*archive.BufferedFile, error) {
+	var files []*archive.BufferedFile
+	err := walk(chartFiles, "chart", func(name string, data []byte) error {
+		files = append(files, &archive.BufferedFile{Name: strings.TrimPrefix(name, "chart/"), Data: data})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	crds, err := CRDs()
+	if err != nil {
+		return nil, err
+	}
+	for _, crd := range crds {
+		data, err := yaml.Marshal(crd.Object)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, &archive.BufferedFile{Name: "crds/" + crd.GetName() + ".yaml", Data: data})
+	}
+	return files, nil
 }
 
 // walk calls f for every file below root.

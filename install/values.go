@@ -3,6 +3,10 @@ package install
 // Values are the settings of one cluster's installation. Zero fields take the
 // chart's defaults (chart/values.yaml), except Cluster, which is required.
 type Values struct {
+	// Base is laid below all the rest, in the chart's own words: what an earlier installation was given.
+	Base    map[string]any
+	Profile string // of chart/profiles; empty: as Base has it, else "default"
+
 	Cluster     string // name in the clusterset: a DNS label
 	Network     string // empty: the cluster's name
 	Primary     string // whose control plane serves it; empty: its own
@@ -37,9 +41,11 @@ type CA struct {
 	Bundle []byte // roots to trust
 }
 
-// chartValues returns v in the chart's words, leaving out what is zero.
-func (v Values) chartValues() map[string]any {
-	out := map[string]any{"cluster": v.Cluster}
+// Chart returns v in the chart's words, leaving out what is zero.
+func (v Values) Chart() map[string]any {
+	out := merge(map[string]any{}, v.Base) // a copy
+	set(out, v.Cluster, "cluster")
+	set(out, v.Profile, "profile")
 	set(out, v.Network, "network")
 	set(out, v.Primary, "primary")
 	set(out, v.TrustDomain, "trustDomain")
@@ -96,16 +102,19 @@ func setList(into map[string]any, list []string, path ...string) {
 	section[path[1]] = items
 }
 
-// merge lays over over base, map by map.
+// merge lays over over base, map by map, and returns base, which shares no map with over.
 func merge(base, over map[string]any) map[string]any {
 	for key, value := range over {
-		below, ok1 := base[key].(map[string]any)
-		above, ok2 := value.(map[string]any)
-		if ok1 && ok2 {
-			base[key] = merge(below, above)
+		above, ok := value.(map[string]any)
+		if !ok {
+			base[key] = value
 			continue
 		}
-		base[key] = value
+		below, ok := base[key].(map[string]any)
+		if !ok {
+			below = map[string]any{}
+		}
+		base[key] = merge(below, above)
 	}
 	return base
 }

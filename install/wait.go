@@ -28,22 +28,6 @@ func waitEstablished(ctx context.Context, client dynamic.Interface, crds []*unst
 	return nil
 }
 
-// waitAvailable waits until a Deployment's latest form is rolled out.
-func waitAvailable(ctx context.Context, client dynamic.Interface, obj *unstructured.Unstructured) error {
-	return poll(ctx, client, obj, func(found *unstructured.Unstructured) string {
-		want := number(found, 1, "spec", "replicas")
-		switch {
-		case number(found, 0, "status", "observedGeneration") < found.GetGeneration():
-			return "not observed yet"
-		case number(found, 0, "status", "updatedReplicas") < want:
-			return fmt.Sprintf("%d of %d replicas updated", number(found, 0, "status", "updatedReplicas"), want)
-		case number(found, 0, "status", "availableReplicas") < want:
-			return fmt.Sprintf("%d of %d replicas available", number(found, 0, "status", "availableReplicas"), want)
-		}
-		return ""
-	})
-}
-
 // poll reads obj until missing returns "". When the context ends, the error
 // says what was missing last.
 func poll(ctx context.Context, client dynamic.Interface, obj *unstructured.Unstructured, missing func(*unstructured.Unstructured) string) error {
@@ -74,12 +58,4 @@ func condition(obj *unstructured.Unstructured, kind string) bool {
 		}
 	}
 	return false
-}
-
-func number(obj *unstructured.Unstructured, missing int64, path ...string) int64 {
-	n, ok, _ := unstructured.NestedInt64(obj.Object, path...)
-	if !ok {
-		return missing
-	}
-	return n
 }

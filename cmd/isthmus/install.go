@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"helm.sh/helm/v4/pkg/strvals"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
@@ -32,7 +31,12 @@ type installFlags struct {
 	gateways    []string
 	allowServer []string
 	dns         string
+	profile     string
+	valueFiles  []string
 	set         []string
+	reset       bool
+	anyway      bool // without looking first
+	print       string
 	timeout     time.Duration
 	verbose     bool
 }
@@ -46,11 +50,16 @@ func newInstallCommand(e *env) *cobra.Command {
 names of the clusterset (one zone and one option in its Corefile; uninstall takes them back).
 The first installation makes the clusterset's root, whose key stays on this machine, encrypted, in
 ~/.isthmus/CLUSTERSET (or $ISTHMUS_HOME); the next ones find it there. Each cluster gets an
-intermediate of its own. It may be run again: nothing changes that is as it should be.`,
+intermediate of its own. It may be run again: nothing changes that is as it should be.
+In each cluster it is one Helm release, isthmus in isthmus-system: helm list, upgrade, history and rollback work on it, and
+install goes on from what helm install or helm upgrade have made. What was set once stays set; --reset-values forgets it.`,
 		Example: `  isthmus install east west
   isthmus install prod-eu --cluster-name prod-eu=eu --network vpc-1
   isthmus install east west --network east=lan,west=lan      (pods reach one another directly)
   isthmus install west --set entry.ports=30000-31999 --set syntheticRange=240.10.0.0/16
+  isthmus install west --profile minimal -f west.yaml        (--set before -f before --profile before the default)
+  isthmus install west --tag v2                              (upgrade: definitions, isthmusd, then the gateways)
+  isthmus install west --print values > west.yaml            (for helm, with the chart of: isthmus chart -o .)
   isthmus install west --root-cert root.crt --root-key root.key --root-passphrase-file pass`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: e.complete,
@@ -77,7 +86,12 @@ intermediate of its own. It may be run again: nothing changes that is as it shou
 	flags.StringSliceVar(&f.gateways, "gateway-address", nil, "HOST:PORT of the east-west gateway where its Service cannot tell it (one cluster)")
 	flags.StringSliceVar(&f.allowServer, "allow-server", nil, "remote API servers to accept although they are on loopback; for tests")
 	flags.StringVar(&f.dns, "dns", string(clusterset.DNSAuto), "auto: let the cluster's CoreDNS serve the clusterset's names; skip: leave it alone")
-	flags.StringArrayVar(&f.set, "set", nil, "KEY=VALUE of the chart, as helm's --set; to be given again at the next installation")
+	flags.StringVar(&f.profile, "profile", "", "values for a purpose: "+strings.Join(install.Profiles(), ", "))
+	flags.StringArrayVarP(&f.valueFiles, "values", "f", nil, "file with values of the chart, as helm's -f")
+	flags.StringArrayVar(&f.set, "set", nil, "KEY=VALUE of the chart, as helm's --set; it stays set until --reset-values")
+	flags.BoolVar(&f.reset, "reset-values", false, "forget the values that earlier installations were given")
+	flags.BoolVar(&f.anyway, "skip-precheck", false, "do not look first whether the clusters can take it")
+	flags.StringVar(&f.print, "print", "", "manifests or values: print what would be installed in this one cluster, and change nothing there")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long to wait until all is ready")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say each object")
 	return cmd
@@ -95,6 +109,9 @@ func runInstall(ctx context.Context, e *env, f installFlags, contexts []string) 
 		return err
 	}
 	p := newProgress(e.Streams)
+	if f.print != "" {
+		return printInstallation(ctx, f, home, clusters, e.Out, func(line string) { p.say("", line) })
+	}
 	results, err := doInstall(ctx, f, home, clusters, func(cluster, step string) {
 		if f.verbose || isWait(step) {
 			p.say(cluster, step)
@@ -111,49 +128,65 @@ func runInstall(ctx context.Context, e *env, f installFlags, contexts []string) 
 
 // doInstall is install without its printing; the demo uses it too.
 func doInstall(ctx context.Context, f installFlags, home string, clusters []*cluster.Cluster, step func(cluster, step string), note func(string)) ([]clusterset.Result, error) {
-	targets, err := f.targets(clusters)
+	opts, err := f.options(ctx, home, clusters, note)
 	if err != nil {
 		return nil, err
+	}
+	opts.Progress = step
+	return clusterset.Install(ctx, opts)
+}
+
+// options checks the flags, and then the clusters, before anything is made or changed.
+func (f installFlags) options(ctx context.Context, home string, clusters []*cluster.Cluster, note func(string)) (clusterset.InstallOptions, error) {
+	var none clusterset.InstallOptions
+	targets, err := f.targets(clusters)
+	if err != nil {
+		return none, err
 	}
 	domain, err := trust.ParseDomain(f.domain)
 	if err != nil {
-		return nil, usageError{err}
+		return none, usageError{err}
 	}
 	store, err := clusterset.Open(home, f.clusterset)
 	if err != nil {
-		return nil, usageError{err}
+		return none, usageError{err}
 	}
 	if f.dns != "" && f.dns != string(clusterset.DNSAuto) && f.dns != string(clusterset.DNSSkip) {
-		return nil, usageErrorf("--dns is auto or skip, not %q", f.dns)
+		return none, usageErrorf("--dns is auto or skip, not %q", f.dns)
 	}
-	extra, err := parseSettings(f.set)
+	values, err := f.values()
 	if err != nil {
-		return nil, err
+		return none, err
+	}
+	if !f.anyway {
+		if err := checkClusters(ctx, targets, values); err != nil {
+			return none, err
+		}
 	}
 	issuer, err := clusterset.OpenIssuer(store, f.files, domain)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if issuer.Created {
 		note("made the root of the clusterset; its key is in " + issuer.Origin + ": keep it safe, and apart from the passphrase")
 	} else {
 		note("use the root in " + issuer.Origin)
 	}
-	return clusterset.Install(ctx, clusterset.InstallOptions{
-		Targets: targets, Domain: domain, Issuer: issuer, Progress: step, DNS: clusterset.DNSMode(f.dns),
-		Values: install.Values{
-			Clusterset: f.clusterset, Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer, Extra: extra,
-		},
-	})
+	return clusterset.InstallOptions{Targets: targets, Domain: domain, Issuer: issuer, DNS: clusterset.DNSMode(f.dns), Values: values, Reset: f.reset}, nil
 }
 
-// parseSettings reads --set as helm does; the chart's schema checks what it gives.
-func parseSettings(given []string) (map[string]any, error) {
-	out := map[string]any{}
-	for _, text := range given {
-		if err := strvals.ParseInto(text, out); err != nil {
-			return nil, usageErrorf("--set %s: %v", text, err)
-		}
+// values are the chart's, the same for every cluster, with their names checked.
+func (f installFlags) values() (install.Values, error) {
+	extra, err := readValues(f.valueFiles, f.set)
+	if err != nil {
+		return install.Values{}, err
+	}
+	out := install.Values{
+		Clusterset: f.clusterset, Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer,
+		Profile: f.profile, Extra: extra,
+	}
+	if err := install.CheckValues(out.Chart()); err != nil {
+		return out, usageError{err}
 	}
 	return out, nil
 }

@@ -28,6 +28,7 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newPrecheckCommand(e),
 		newInstallCommand(e),
 		newUninstallCommand(e),
+		newChartCommand(e),
 		newLinkCommand(e),
 		newUnlinkCommand(e),
 		newExportCommand(e),

@@ -102,10 +102,11 @@ func (r *Bundles) reconcile(ctx context.Context, key objectKey) error {
 		return err
 	}
 	out := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: key.Name, Name: api.BundleConfigMapName, Labels: map[string]string{api.LabelManagedBy: api.ManagedBy},
-		},
-		Data: map[string]string{api.BundleKey: want},
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.Name, Name: api.BundleConfigMapName},
+		Data:       map[string]string{api.BundleKey: want},
+	}
+	if by := have.Labels[api.LabelManagedBy]; by == "" || by == api.ManagedBy { // not that of isthmus-system, which is Helm's
+		out.Labels = map[string]string{api.LabelManagedBy: api.ManagedBy}
 	}
 	err = r.local.apply(ctx, out)
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {

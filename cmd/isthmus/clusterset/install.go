@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/install"
 	"github.com/isthmus-mesh/isthmus/install/coredns"
+	"github.com/isthmus-mesh/isthmus/install/release"
 	"github.com/isthmus-mesh/isthmus/trust"
 )
 
@@ -30,6 +31,7 @@ type InstallOptions struct {
 	Domain   trust.Domain
 	Issuer   *Issuer
 	Values   install.Values
+	Reset    bool                       // forget the chart's values that earlier installations were given
 	DNS      DNSMode                    // empty means DNSAuto
 	Progress func(cluster, step string) // may be nil; called from several goroutines
 }
@@ -41,6 +43,8 @@ type Result struct {
 	Network string `json:"network"`
 	// Before says whether the cluster had an installation already.
 	Before bool `json:"before"`
+	// Revision is that of the Helm release.
+	Revision int `json:"revision"`
 	// DNS says whether the names of the clusterset resolve in the cluster.
 	DNS coredns.Report `json:"dns"`
 }
@@ -60,11 +64,27 @@ func Install(ctx context.Context, opts InstallOptions) ([]Result, error) {
 	for i, p := range plans {
 		results[i] = Result{Context: p.cluster.Context, Cluster: p.values.Cluster, Network: p.values.Network, Before: p.before}
 		group.Go(func() (err error) {
-			results[i].DNS, err = p.run(ctx, opts)
+			results[i].DNS, results[i].Revision, err = p.run(ctx, opts)
 			return err
 		})
 	}
 	return results, group.Wait()
+}
+
+// Plan returns the values with which Install would install in its only target, which it leaves as it is.
+func Plan(ctx context.Context, opts InstallOptions) (install.Values, error) {
+	plans, err := plan(ctx, opts)
+	if err != nil {
+		return install.Values{}, err
+	}
+	if len(plans) != 1 {
+		return install.Values{}, errors.New("plan one cluster at a time")
+	}
+	values := plans[0].values
+	if !opts.Reset {
+		values.Base, err = release.Values(ctx, plans[0].cluster.Config)
+	}
+	return values, err
 }
 
 // step is what is done in one cluster.
@@ -131,18 +151,14 @@ func planOne(ctx context.Context, target Target, opts InstallOptions) (step, err
 	return step{cluster: c, values: values, before: have.Cluster != ""}, nil
 }
 
-func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report, err error) {
-	objs, err := install.Render(p.values)
-	if err != nil {
-		return dns, err
-	}
+func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report, revision int, err error) {
 	say := func(text string) {
 		if opts.Progress != nil {
 			opts.Progress(p.values.Cluster, text)
 		}
 	}
 	if err := install.ApplyCRDs(ctx, p.cluster.Config); err != nil { // CoreDNS needs them, too
-		return dns, fmt.Errorf("install in %s: %w", p.cluster.Context, err)
+		return dns, 0, fmt.Errorf("install in %s: %w", p.cluster.Context, err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -152,14 +168,16 @@ func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report,
 		return nil
 	})
 	group.Go(func() error {
-		if err := install.Apply(ctx, p.cluster.Config, objs, say); err != nil {
+		made, err := release.Apply(ctx, release.Options{Config: p.cluster.Config, Values: p.values, Reset: opts.Reset, Progress: say})
+		if err != nil {
 			return fmt.Errorf("install in %s: %w", p.cluster.Context, err)
 		}
+		revision = made.Revision
 		say("wait for the east-west gateway's address")
 		wait := gatewayWait{patience: 2 * time.Minute, notice: 30 * time.Second, say: say}
-		_, err := wait.addresses(ctx, p.cluster, api.SystemNamespace)
+		_, err = wait.addresses(ctx, p.cluster, api.SystemNamespace)
 		return err
 	})
-	err = group.Wait() // writes dns
-	return dns, err
+	err = group.Wait() // writes dns and revision
+	return dns, revision, err
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 )
 
-// needed is what an installation writes: verb, group, resource. Giving rights to
+// needed is what an installation writes: verb, group, resource. Helm keeps its releases in Secrets. Giving rights to
 // others needs that one has them, so clusterroles must be escalated or all rights held.
 var needed = [][3]string{
-	{"create", "", "namespaces"}, {"create", "", "secrets"}, {"create", "", "configmaps"}, {"create", "", "services"}, {"create", "", "serviceaccounts"},
-	{"create", "", "serviceaccounts/token"}, {"create", "apps", "deployments"}, {"create", "apiextensions.k8s.io", "customresourcedefinitions"},
+	{"create", "", "namespaces"}, {"create", "", "secrets"}, {"list", "", "secrets"}, {"update", "", "secrets"}, {"delete", "", "secrets"}, {"create", "", "configmaps"}, {"create", "", "services"}, {"create", "", "serviceaccounts"},
+	{"create", "", "serviceaccounts/token"}, {"create", "apps", "deployments"}, {"list", "apps", "replicasets"}, {"create", "policy", "poddisruptionbudgets"}, {"create", "apiextensions.k8s.io", "customresourcedefinitions"},
 	{"create", "rbac.authorization.k8s.io", "clusterroles"}, {"create", "rbac.authorization.k8s.io", "clusterrolebindings"},
 	{"create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"}, {"create", "admissionregistration.k8s.io", "validatingadmissionpolicies"}, {"create", "networking.k8s.io", "networkpolicies"},
 	{"create", "about.k8s.io", "clusterproperties"}, {"list", "", "pods"}, {"list", "", "nodes"},

@@ -3,6 +3,7 @@
 package precheck
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -38,15 +39,31 @@ type Report struct {
 // patience is how long one cluster may take for everything.
 const patience = 20 * time.Second
 
+// Plan is what is to be installed in one cluster. Empty strings are as installed, else as install would choose.
+type Plan struct {
+	Cluster       *cluster.Cluster
+	Name, Network string
+	Synthetic     string // range of the addresses that stand for pods of other networks
+}
+
 // Run looks at all clusters at once.
 func Run(ctx context.Context, clusters []*cluster.Cluster) Report {
-	facts := make([]facts, len(clusters))
-	var wg sync.WaitGroup
+	plans := make([]Plan, len(clusters))
 	for i, c := range clusters {
+		plans[i].Cluster = c
+	}
+	return RunPlans(ctx, plans)
+}
+
+// RunPlans looks at all clusters at once, and whether they can take what is planned.
+func RunPlans(ctx context.Context, plans []Plan) Report {
+	facts := make([]facts, len(plans))
+	var wg sync.WaitGroup
+	for i, p := range plans {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			facts[i] = look(ctx, c)
+			facts[i] = look(ctx, p)
 		})
 	}
 	wg.Wait()
@@ -75,6 +92,7 @@ type facts struct {
 	podCIDRs []string
 	// installed says that the mesh is there.
 	installed bool
+	plan      Plan
 	findings  []Finding
 }
 
@@ -86,8 +104,9 @@ func (f *facts) add(what string, state State, next, format string, args ...any) 
 	f.findings = append(f.findings, finding)
 }
 
-func look(ctx context.Context, c *cluster.Cluster) facts {
-	f := facts{context: c.Context}
+func look(ctx context.Context, p Plan) facts {
+	c := p.Cluster
+	f := facts{context: c.Context, plan: p}
 	if !f.lookAtServer(ctx, c) {
 		return f // nothing else can be asked
 	}
@@ -99,5 +118,9 @@ func look(ctx context.Context, c *cluster.Cluster) facts {
 	f.lookAtRanges(ctx, c)
 	f.lookAtGuard(c)
 	f.lookAtDNS(ctx, c)
+	if p.Name != "" && !f.installed {
+		f.name, f.network = p.Name, p.Name
+	}
+	f.network = cmp.Or(p.Network, f.network)
 	return f
 }

@@ -1,6 +1,7 @@
 package precheck
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -149,8 +150,8 @@ func (f *facts) lookAtRanges(ctx context.Context, c *cluster.Cluster) {
 		f.add("synthetic range", Warn, "see that no pod, service or node has an address of "+DefaultSynthetic, "cannot be read: %v", err)
 		return
 	}
-	text := DefaultSynthetic
-	if f.installed {
+	text := cmp.Or(f.plan.Synthetic, DefaultSynthetic)
+	if f.installed && f.plan.Synthetic == "" {
 		if e, err := meshstatus.Ranges(ctx, c); err == nil && e.Synthetic.Range != "" {
 			text = e.Synthetic.Range
 		}

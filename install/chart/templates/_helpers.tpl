@@ -2,7 +2,7 @@
 {{ default .Values.cluster .Values.network }}
 {{- end }}
 {{- define "isthmus.labels" -}}
-app.kubernetes.io/managed-by: isthmus
+app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: isthmus
 {{- end }}
 {{- /* The entry gateway's range, checked as isthmusd does: what a JSON schema cannot say. */ -}}

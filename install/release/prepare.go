@@ -1,0 +1,49 @@
+package release
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/install"
+)
+
+// prepare writes what the release needs before it is made: the namespace in which it is kept, and the authority beside
+// it. Where there is no release yet, it also makes the fields of objects which an earlier version has applied the release's.
+func (h *handle) prepare(ctx context.Context, objs []*unstructured.Unstructured, first bool) error {
+	var before []*unstructured.Unstructured
+	for _, obj := range objs {
+		switch obj.GetName() {
+		case install.Namespace, api.CASecretName, api.BundleConfigMapName:
+			before = append(before, owned(obj))
+		}
+	}
+	if first {
+		h.say("look for objects of an earlier version")
+		if err := install.Adopt(ctx, h.opts.Config, objs); err != nil {
+			return fmt.Errorf("take over what an earlier version has applied: %w", err)
+		}
+	}
+	return install.ApplyAs(ctx, h.opts.Config, install.HelmFieldOwner, before, h.opts.Progress)
+}
+
+// owned returns obj as Helm writes it: with the release's name, so that a later release may take it over.
+func owned(obj *unstructured.Unstructured) *unstructured.Unstructured {
+	out := obj.DeepCopy()
+	annotations := out.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations["meta.helm.sh/release-name"] = Name
+	annotations["meta.helm.sh/release-namespace"] = install.Namespace
+	out.SetAnnotations(annotations)
+	return out
+}
+
+func (h *handle) say(text string) {
+	if h.opts.Progress != nil {
+		h.opts.Progress(text)
+	}
+}
