@@ -24,6 +24,9 @@ type installFlags struct {
 	domain      string
 	names       map[string]string // by context
 	network     []string
+	topology    string
+	primary     string
+	opened      *cluster.Cluster // primary, where it is named
 	files       clusterset.IssuerFiles
 	hub, tag    string
 	strict      bool
@@ -56,6 +59,8 @@ install goes on from what helm install or helm upgrade have made. What was set o
 		Example: `  isthmus install east west
   isthmus install prod-eu --cluster-name prod-eu=eu --network vpc-1
   isthmus install east west --network east=lan,west=lan      (pods reach one another directly)
+  isthmus install east west --topology primary-remote        (west has no control plane: east's serves it)
+  isthmus install north --primary east                       (one more remote)
   isthmus install west --set entry.ports=30000-31999 --set syntheticRange=240.10.0.0/16
   isthmus install west --profile minimal -f west.yaml        (--set before -f before --profile before the default)
   isthmus install west --tag v2                              (upgrade: definitions, isthmusd, then the gateways)
@@ -73,6 +78,8 @@ install goes on from what helm install or helm upgrade have made. What was set o
 	flags.StringVar(&f.domain, "trust-domain", api.DefaultTrustDomain, "SPIFFE trust domain, the same in every cluster")
 	flags.StringToStringVar(&f.names, "cluster-name", nil, "CONTEXT=NAME: the cluster's name; default the context's")
 	flags.StringSliceVar(&f.network, "network", nil, "NAME for all, or CONTEXT=NAME: clusters whose pods reach one another; default the cluster's name")
+	flags.StringVar(&f.topology, "topology", "", topologyMultiPrimary+": each cluster has a control plane (default); "+topologyPrimaryRemote+": the first context's serves the others")
+	flags.StringVar(&f.primary, "primary", "", "context of the installed cluster whose control plane is to serve these, which get none of their own")
 	flags.StringVar(&f.files.RootCert, "root-cert", "", "certificate of an existing root")
 	flags.StringVar(&f.files.RootKey, "root-key", "", "its key, encrypted PKCS#8")
 	flags.StringVar(&f.files.Passphrase, "root-passphrase-file", "", "file with the key's passphrase")
@@ -103,6 +110,13 @@ func runInstall(ctx context.Context, e *env, f installFlags, contexts []string) 
 	clusters, err := e.open(contexts)
 	if err != nil {
 		return err
+	}
+	if f.primary != "" {
+		found, err := e.open([]string{f.primary})
+		if err != nil {
+			return err
+		}
+		f.opened = found[0]
 	}
 	home, err := clusterset.Home(os.Getenv)
 	if err != nil {
@@ -204,8 +218,12 @@ func (f installFlags) targets(clusters []*cluster.Cluster) ([]clusterset.Target,
 		return nil, err
 	}
 	used := 0
+	primary, err := f.primaryOf(clusters)
+	if err != nil {
+		return nil, err
+	}
 	var out []clusterset.Target
-	for _, c := range clusters {
+	for i, c := range clusters {
 		network, ok := networks[c.Context]
 		if ok {
 			used++
@@ -216,12 +234,40 @@ func (f installFlags) targets(clusters []*cluster.Cluster) ([]clusterset.Target,
 		if ok {
 			used++
 		}
-		out = append(out, clusterset.Target{Cluster: c, Name: name, Network: network})
+		target := clusterset.Target{Cluster: c, Name: name, Network: network}
+		if f.primary != "" || f.topology == topologyPrimaryRemote && i > 0 {
+			target.Primary = primary
+		}
+		out = append(out, target)
 	}
 	if used != len(networks)+len(f.names) {
 		return nil, usageErrorf("--cluster-name or --network names a context that is not among those to install")
 	}
 	return out, nil
+}
+
+// Topologies that install knows.
+const (
+	topologyMultiPrimary  = "multi-primary"
+	topologyPrimaryRemote = "primary-remote"
+)
+
+// primaryOf returns the cluster that serves the remotes among clusters, or nil
+// where there are none.
+func (f installFlags) primaryOf(clusters []*cluster.Cluster) (*cluster.Cluster, error) {
+	switch {
+	case f.topology != "" && f.topology != topologyMultiPrimary && f.topology != topologyPrimaryRemote:
+		return nil, usageErrorf("--topology is %s or %s, not %q", topologyMultiPrimary, topologyPrimaryRemote, f.topology)
+	case f.topology == topologyMultiPrimary && f.primary != "":
+		return nil, usageErrorf("--primary makes remotes: it does not go with --topology %s", topologyMultiPrimary)
+	case f.primary != "":
+		return f.opened, nil
+	case f.topology != topologyPrimaryRemote:
+		return nil, nil
+	case len(clusters) < 2:
+		return nil, usageErrorf("--topology %s takes the primary's context and then those of its remotes", topologyPrimaryRemote)
+	}
+	return clusters[0], nil
 }
 
 // parseNetworks reads NAME (for all) and CONTEXT=NAME.

@@ -81,12 +81,12 @@ func TestInstallAndLink(t *testing.T) {
 		t.Errorf("link before install: %v", err)
 	}
 	installWithoutNodes(t, opts)
-	before, err := findCA(t.Context(), east)
+	before, err := readCA(t.Context(), east, api.CASecretName)
 	if err != nil || before == nil {
 		t.Fatalf("intermediate: %v", err)
 	}
 	installWithoutNodes(t, opts)
-	after, err := findCA(t.Context(), east)
+	after, err := readCA(t.Context(), east, api.CASecretName)
 	if err != nil || !bytes.Equal(before.Key, after.Key) {
 		t.Errorf("the second installation made another intermediate: %v", err)
 	}

@@ -22,6 +22,9 @@ type Target struct {
 	Cluster *cluster.Cluster
 	Name    string // in the clusterset; empty: as installed, else the context's name
 	Network string // empty: as installed, else the cluster's name
+	// Primary makes it a remote: it has no control plane, that one's serves it. It is
+	// installed already or another target. nil: a primary.
+	Primary *cluster.Cluster
 }
 
 // InstallOptions says what to install. Values holds what is the same everywhere;
@@ -41,6 +44,7 @@ type Result struct {
 	Context string `json:"context"`
 	Cluster string `json:"cluster"`
 	Network string `json:"network"`
+	Primary string `json:"primary,omitempty"` // that serves it; empty: a primary itself
 	// Before says whether the cluster had an installation already.
 	Before bool `json:"before"`
 	// Revision is that of the Helm release.
@@ -60,15 +64,23 @@ func Install(ctx context.Context, opts InstallOptions) ([]Result, error) {
 		return nil, err
 	}
 	results := make([]Result, len(plans))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, p := range plans {
-		results[i] = Result{Context: p.cluster.Context, Cluster: p.values.Cluster, Network: p.values.Network, Before: p.before}
-		group.Go(func() (err error) {
-			results[i].DNS, results[i].Revision, err = p.run(ctx, opts)
-			return err
-		})
+	for _, remotes := range []bool{false, true} { // a remote needs its primary
+		group, ctx := errgroup.WithContext(ctx)
+		for i, p := range plans {
+			if remotes != (p.role.primary != nil) {
+				continue
+			}
+			results[i] = Result{Context: p.cluster.Context, Cluster: p.values.Cluster, Network: p.values.Network, Primary: p.values.Primary, Before: p.before}
+			group.Go(func() (err error) {
+				results[i].DNS, results[i].Revision, err = p.run(ctx, opts)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return results, err
+		}
 	}
-	return results, group.Wait()
+	return results, nil
 }
 
 // Plan returns the values with which Install would install in its only target, which it leaves as it is.
@@ -92,6 +104,7 @@ type step struct {
 	cluster *cluster.Cluster
 	values  install.Values
 	before  bool
+	role    role
 }
 
 func plan(ctx context.Context, opts InstallOptions) ([]step, error) {
@@ -111,7 +124,7 @@ func plan(ctx context.Context, opts InstallOptions) ([]step, error) {
 		seen[p.values.Cluster] = target.Cluster.Context
 		plans = append(plans, p)
 	}
-	return plans, nil
+	return plans, namePrimaries(ctx, plans)
 }
 
 func planOne(ctx context.Context, target Target, opts InstallOptions) (step, error) {
@@ -141,7 +154,15 @@ func planOne(ctx context.Context, target Target, opts InstallOptions) (step, err
 	case have.TrustDomain != "" && have.TrustDomain != values.TrustDomain:
 		return step{}, fmt.Errorf("context %s has the trust domain %q, which cannot become %q", c.Context, have.TrustDomain, values.TrustDomain)
 	}
-	material, err := findCA(ctx, c)
+	if err := primaryOf(target, have); err != nil {
+		return step{}, err
+	}
+	if target.Primary != nil {
+		values.CA = &install.CA{Bundle: opts.Issuer.Bundle}
+		asRemote(&values, "")
+		return step{cluster: c, values: values, before: have.Cluster != "", role: role{primary: target.Primary}}, nil
+	}
+	material, err := readCA(ctx, c, api.CASecretName)
 	if err != nil {
 		return step{}, err
 	}
@@ -160,6 +181,7 @@ func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report,
 	if err := install.ApplyCRDs(ctx, p.cluster.Config); err != nil { // CoreDNS needs them, too
 		return dns, 0, fmt.Errorf("install in %s: %w", p.cluster.Context, err)
 	}
+	outer := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		if dns, err = configureDNS(ctx, p.cluster, opts.DNS, say); err != nil {
@@ -178,6 +200,11 @@ func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report,
 		_, err = wait.addresses(ctx, p.cluster, api.SystemNamespace)
 		return err
 	})
-	err = group.Wait() // writes dns and revision
+	if p.role.primary != nil {
+		group.Go(func() error { return p.serve(ctx, opts, say) })
+	}
+	if err = group.Wait(); err == nil && p.role.primary != nil { // writes dns and revision
+		err = p.proveServed(outer)
+	}
 	return dns, revision, err
 }

@@ -10,13 +10,13 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
-	"github.com/isthmus-mesh/isthmus/install"
 )
 
 // Installed is what an installation says of itself.
 type Installed struct {
 	Cluster     string `json:"cluster"`
 	Network     string `json:"network"`
+	Primary     string `json:"primary,omitempty"` // of a remote: the cluster that serves it
 	TrustDomain string `json:"trustDomain"`
 	Clusterset  string `json:"clusterset"`
 	Hub         string `json:"hub,omitempty"`
@@ -37,17 +37,5 @@ func Find(ctx context.Context, c *cluster.Cluster) (*Installed, error) {
 		return nil, fmt.Errorf("read installation in %s: %w", c.Context, err)
 	}
 	d := m.Data
-	return &Installed{Cluster: d["cluster"], Network: d["network"], TrustDomain: d["trustDomain"], Clusterset: cmp.Or(d["clusterset"], DefaultSet), Hub: d["hub"], Tag: d["tag"], MTLS: d["mtls"]}, nil
-}
-
-// findCA reads the cluster's intermediate; nil where there is none.
-func findCA(ctx context.Context, c *cluster.Cluster) (*install.CA, error) {
-	s, err := c.Kube.CoreV1().Secrets(api.SystemNamespace).Get(ctx, api.CASecretName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read intermediate in %s: %w", c.Context, err)
-	}
-	return &install.CA{Chain: s.Data[api.CAChainKey], Key: s.Data[api.CAKeyKey], Bundle: s.Data[api.CABundleKey]}, nil
+	return &Installed{Cluster: d["cluster"], Network: d["network"], Primary: d["primary"], TrustDomain: d["trustDomain"], Clusterset: cmp.Or(d["clusterset"], DefaultSet), Hub: d["hub"], Tag: d["tag"], MTLS: d["mtls"]}, nil
 }
