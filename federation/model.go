@@ -356,6 +356,9 @@ type Cluster struct {
 	Drain    *Drain
 	KeptAway bool
 	Gateways []Gateway // of this cluster's network, as this cluster's Services say; sorted
+	// ControlPlanes are the addresses of its ready isthmusd pods, sorted; a served
+	// cluster's only, and none of a remote.
+	ControlPlanes []netip.Addr
 	// Entries are the addresses of its ready entry gateways, sorted.
 	Entries []netip.Addr
 	// Inside are the ranges and addresses of its own pods and nodes, sorted, none

@@ -32,6 +32,7 @@ func (b *builder) clusters(prev *federation.Snapshot, changed Changes) map[feder
 		}
 		if c.Served {
 			now.Entries = c.entries()
+			now.ControlPlanes = c.controlPlanes(b.in.Namespace)
 			if _, ok := changed.insides[name]; ok || changed.All || old == nil {
 				now.Inside, now.ShutOut = c.inside()
 				now.EntryFrom = b.in.entryFrom()

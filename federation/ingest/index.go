@@ -3,6 +3,8 @@ package ingest
 import (
 	"net/netip"
 	"reflect"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // objects are a cluster's, with the indexes that tell what depends on what.
@@ -197,9 +199,10 @@ func (c *cluster) touchPods(service Name, ch *Changes) {
 	}
 }
 
-// touchEntries marks the cluster where a slice holds entry gateways.
+// touchEntries marks the cluster where a slice holds entry gateways, or control
+// planes.
 func (c *cluster) touchEntries(of Name, ch *Changes) {
-	if _, ok := c.entryServices[of]; ok {
+	if _, ok := c.entryServices[of]; ok || of.Name == api.ControlPlaneName {
 		ch.Clusters = true
 	}
 }

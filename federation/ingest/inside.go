@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
 )
 
@@ -18,6 +19,25 @@ func (c *cluster) entries() []netip.Addr {
 				}
 			}
 		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// controlPlanes returns the addresses of isthmusd's pods, sorted: the ready ones, or
+// those that end where no other is there. What is no pod is another cluster's.
+func (c *cluster) controlPlanes(namespace string) []netip.Addr {
+	found := map[federation.Health][]netip.Addr{}
+	for _, s := range c.slicesOf[Name{namespace, api.ControlPlaneName}] {
+		for i := range s.Endpoints {
+			if e := &s.Endpoints[i]; e.Pod != "" && special(e.Addr) == "" {
+				found[e.Health] = append(found[e.Health], e.Addr)
+			}
+		}
+	}
+	out := found[federation.Ready]
+	if len(out) == 0 {
+		out = found[federation.Terminating]
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)

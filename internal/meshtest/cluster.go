@@ -41,6 +41,9 @@ func (p *parser) cluster(w words) error {
 
 // ranges reads a cluster's addresses for entry gateways.
 func ranges(c *federation.Cluster, w words) (err error) {
+	if c.ControlPlanes, err = list(w.keyed["controlplanes"], netip.ParseAddr); err != nil {
+		return err
+	}
 	if c.Entries, err = list(w.keyed["entries"], netip.ParseAddr); err != nil {
 		return err
 	}

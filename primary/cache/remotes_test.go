@@ -10,13 +10,8 @@ import (
 )
 
 const served = `
-cluster east network=blue local read gateways=192.0.2.1:15443
+cluster east network=blue local read gateways=192.0.2.1:15443 controlplanes=10.1.0.2
 cluster west network=green read gateways=192.0.2.7:15443
-service isthmusd.isthmus-system@east
-  port 15012 tcp
-  port 443 tcp
-  vip east 10.96.0.2
-  endpoint east 10.1.0.2 pod=isthmusd-1 account=isthmusd 443:15017 15012:15012
 `
 
 // The gateway of a primary lets its remotes through to isthmusd, by exact server

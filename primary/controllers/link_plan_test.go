@@ -131,7 +131,6 @@ func TestProbeState(t *testing.T) {
 	}
 }
 
-<<<<<<< HEAD
 // A drain is a condition, with its stage; it is no fault of the link. What the
 // cluster itself said is remembered, and not what was asked for here.
 func TestLinkDrain(t *testing.T) {
@@ -163,7 +162,9 @@ func TestLinkDrain(t *testing.T) {
 		if again := linkStatus(status, f, start.Add(time.Hour)); !equality.Semantic.DeepEqual(status.Conditions, again.Conditions) {
 			t.Errorf("%s: conditions change by themselves", step.name)
 		}
-=======
+	}
+}
+
 // A drill on the link is seen as such, whatever state it is in so far.
 func TestLinkFault(t *testing.T) {
 	drilled := remote(true, true, start)
@@ -180,6 +181,5 @@ func TestLinkFault(t *testing.T) {
 	drilled.Fault = ""
 	if got = linkStatus(got, linkFacts{Remote: drilled, Known: true, Gateways: good}, start); got.Fault != "" || strings.Contains(got.Message, "drill") {
 		t.Errorf("when it is over: %q, %q", got.Fault, got.Message)
->>>>>>> w/drills
 	}
 }

@@ -21,9 +21,6 @@ const (
 	WebhookName   = "webhook"   // on api.PortWebhook
 )
 
-// webhookServicePort is the port of isthmusd's Service that leads to its webhook.
-const webhookServicePort = 443
-
 // NewRemotes returns what the gateway of a primary has beside its own things: for
 // isthmusd's two ports a listener, an xds cluster and a load assignment. A remote's
 // proxies call isthmusd by their own cluster's name, which the listener wants
@@ -36,23 +33,21 @@ func NewRemotes(s *federation.Snapshot, primary federation.ClusterName, served [
 		names = append(names, trust.ClusterDNS(string(name)))
 	}
 	slices.Sort(names)
-	svc := s.Service(federation.ServiceKey{Cluster: primary, Namespace: api.SystemNamespace, Name: api.ControlPlaneName})
 	var out []*Resource
 	for _, way := range []struct {
 		name    string
 		port    uint16   // of the gateway, and of isthmusd
-		service uint16   // of isthmusd's Service
 		servers []string // names
 	}{
-		{DiscoveryName, api.PortDiscovery, api.PortDiscovery, names},
-		{WebhookName, api.PortWebhook, webhookServicePort, []string{api.ControlPlaneName + "." + api.SystemNamespace + ".svc"}},
+		{DiscoveryName, api.PortDiscovery, names},
+		{WebhookName, api.PortWebhook, []string{api.ControlPlaneName + "." + api.SystemNamespace + ".svc"}},
 	} {
 		target := "isthmusd|" + strconv.Itoa(int(way.port))
 		cluster, err := passOn(target)
 		if err != nil {
 			return nil, err
 		}
-		endpoints, err := loadAssignment(target, controlPlanes(svc, way.service), false)
+		endpoints, err := loadAssignment(target, controlPlanes(s.Cluster(primary), way.port), false)
 		if err != nil {
 			return nil, err
 		}
@@ -65,23 +60,15 @@ func NewRemotes(s *federation.Snapshot, primary federation.ClusterName, served [
 	return out, nil
 }
 
-// controlPlanes are the ready pods of isthmusd; those that end count while no
-// other is there.
-func controlPlanes(svc *federation.Service, port uint16) []eastwest.Hop {
-	if svc == nil {
-		return nil
-	}
-	byHealth := map[federation.Health][]eastwest.Hop{}
-	for i := range svc.Endpoints {
-		e := &svc.Endpoints[i]
-		if target, ok := e.Target(port); ok && e.Addr.IsValid() {
-			byHealth[e.Health] = append(byHealth[e.Health], podHop(e, netip.AddrPortFrom(e.Addr, target)))
+// controlPlanes leads to isthmusd's pods of c, which may be nil.
+func controlPlanes(c *federation.Cluster, port uint16) []eastwest.Hop {
+	var out []eastwest.Hop
+	if c != nil {
+		for _, a := range c.ControlPlanes {
+			out = append(out, eastwest.Hop{Addr: netip.AddrPortFrom(a, port), Cluster: c.Name, Network: c.Network, Weight: 1})
 		}
 	}
-	if ready := byHealth[federation.Ready]; len(ready) > 0 {
-		return ready
-	}
-	return byHealth[federation.Terminating]
+	return out
 }
 
 func passServerNames(name string, port uint16, servers []string, xdsCluster string) (*Resource, error) {
