@@ -55,6 +55,7 @@ type member struct {
 	cluster *cluster.Cluster // nil where nothing is to be done any more
 	side    join.Side
 	set     string // the clusterset's name
+	primary string // of a remote: the cluster whose control plane reads for it
 }
 
 // Link checks all clusters, writes every direction, and waits until the control
@@ -67,6 +68,13 @@ func Link(ctx context.Context, opts LinkOptions) ([]Linked, error) {
 	}
 	directions := pairs(members, opts.OneWay)
 	for _, d := range directions {
+		served, err := d.served(ctx, members, directions)
+		if err != nil {
+			return nil, err
+		}
+		if served {
+			continue
+		}
 		opts.say(fmt.Sprintf("let %s read %s", d.from.side.Cluster, d.to.side.Cluster))
 		if err := join.Link(ctx, d.from.side, d.to.side, join.Options{AllowServers: opts.AllowServers}); err != nil {
 			return nil, fmt.Errorf("let %s read %s: %w", d.from.side.Cluster, d.to.side.Cluster, err)
@@ -108,8 +116,8 @@ func Unlink(ctx context.Context, opts LinkOptions) ([]Linked, error) {
 	}
 	var out []Linked
 	for _, d := range pairs(members, opts.OneWay) {
-		if d.from.cluster == nil && d.to.cluster == nil {
-			continue
+		if d.from.cluster == nil && d.to.cluster == nil || d.to.primary == d.from.side.Cluster || d.from.primary != "" {
+			continue // what serves a remote ends with the remote
 		}
 		if err := join.Unlink(ctx, d.from.side, d.to.side, join.Options{}); err != nil {
 			return nil, fmt.Errorf("end that %s reads %s: %w", d.from.side.Cluster, d.to.side.Cluster, err)
@@ -179,7 +187,7 @@ func findMember(ctx context.Context, c *cluster.Cluster, opts LinkOptions) (*mem
 	if installed == nil {
 		return nil, fmt.Errorf("context %s: %w", c.Context, ErrNotInstalled)
 	}
-	m := &member{cluster: c, set: installed.Clusterset}
+	m := &member{cluster: c, set: installed.Clusterset, primary: installed.Primary}
 	m.side = join.Side{Context: c.Context, Config: c.Config, Cluster: installed.Cluster, Network: installed.Network, Server: opts.Servers[c.Context]}
 	if m.side.Server == "" && c.Raw != nil {
 		m.side.Server = join.ServerOf(c.Raw, c.Context)
