@@ -32,7 +32,7 @@ func ReadConfig(ctx context.Context, c *cluster.Cluster) (webhook.Config, error)
 	cfg := webhook.Config{
 		Cluster: installed.Cluster, Network: installed.Network, TrustDomain: installed.TrustDomain, DiscoveryCluster: installed.Cluster,
 		Discovery: fmt.Sprintf("%s.%s.svc:%d", api.ControlPlaneName, api.SystemNamespace, api.PortDiscovery),
-		Dataplane: "builtin", Version: installed.Tag, PullPolicy: corev1.PullIfNotPresent,
+		Dataplane: "builtin", PullPolicy: corev1.PullIfNotPresent,
 	}
 	err = fill(&cfg, &d.Spec.Template.Spec)
 	return cfg, err
