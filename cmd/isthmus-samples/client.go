@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ func newClientCommand() *cobra.Command {
 	var opts load.Options
 	var headers []string
 	var watch bool
+	var linger time.Duration
 	cmd := &cobra.Command{
 		Use:   "client URL",
 		Short: "Send a steady load and report on it as JSON",
@@ -35,7 +37,9 @@ func newClientCommand() *cobra.Command {
 			if opts.Header, err = parseHeaders(headers); err != nil {
 				return err
 			}
-			return runClient(cmd, opts, watch)
+			ctx, stop := lingering(cmd.Context(), linger)
+			defer stop()
+			return runClient(ctx, cmd.OutOrStdout(), opts, watch)
 		},
 	}
 	f := cmd.Flags()
@@ -46,17 +50,25 @@ func newClientCommand() *cobra.Command {
 	f.DurationVar(&opts.Timeout, "timeout", 5*time.Second, "for one request")
 	f.BoolVar(&opts.NewConnections, "new-connections", false, "a new connection for each HTTP request")
 	f.StringArrayVarP(&headers, "header", "H", nil, "NAME: VALUE, sent with each HTTP request")
+	f.DurationVar(&linger, "linger", 0, "how long to go on after a signal")
 	f.BoolVar(&watch, "watch", false, "print each request as a line of JSON instead of the report")
 	return cmd
 }
 
-func runClient(cmd *cobra.Command, opts load.Options, watch bool) error {
-	enc := json.NewEncoder(cmd.OutOrStdout())
+// lingering returns a context that ends d after ctx.
+func lingering(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return out, cancel
+}
+
+func runClient(ctx context.Context, out io.Writer, opts load.Options, watch bool) error {
+	enc := json.NewEncoder(out)
 	if watch {
-		return watchClient(cmd.Context(), opts, enc)
+		return watchClient(ctx, opts, enc)
 	}
 	var records []load.Record
-	if err := load.Run(cmd.Context(), opts, func(r load.Record) { records = append(records, r) }); err != nil {
+	if err := load.Run(ctx, opts, func(r load.Record) { records = append(records, r) }); err != nil {
 		return err
 	}
 	summary := load.Summarize(records)

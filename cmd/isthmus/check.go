@@ -17,6 +17,7 @@ func newCheckCommand(e *env) *cobra.Command {
 Gateways are proved by the control planes, whose probes end in an mTLS handshake with the right identity.
 Of each cluster it looks at what pods without a sidecar need: the entry gateway, its NetworkPolicy, how many of its ports are
 free; whether the addresses that stand for pods of other networks overlap any of the cluster's; and the guard for ServiceImports.
+It names the namespaces that are labelled for sidecars and whose Pod Security refuses them.
 The exit code is 3 when something is not well.`,
 		Example: `  isthmus check east west
   isthmus check -o json`,

@@ -14,7 +14,7 @@ import (
 )
 
 func newInjectCommand(e *env) *cobra.Command {
-	var file, kubeContext, namespace string
+	var opts injectOptions
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE",
 		Short: "Put sidecars into manifests, as the webhook would",
@@ -25,33 +25,43 @@ Labels of namespaces are not looked at, those of pods are. What is left alone, a
   kustomize build . | isthmus inject -f - --context east`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runInject(cmd.Context(), e, kubeContext, namespace, file)
+			return runInject(cmd.Context(), e, opts)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "filename", "f", "", "file of manifests; - is standard input")
-	cmd.Flags().StringVar(&kubeContext, "context", "", "cluster for which; default the current context")
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "namespace of objects that name none")
+	cmd.Flags().StringVarP(&opts.file, "filename", "f", "", "file of manifests; - is standard input")
+	cmd.Flags().StringVar(&opts.context, "context", "", "cluster for which; default the current context")
+	cmd.Flags().StringVarP(&opts.namespace, "namespace", "n", "default", "namespace of objects that name none")
+	cmd.Flags().StringVar(&opts.primary, "primary", "", "context of the primary that serves it, where it is a remote")
 	_ = cmd.MarkFlagRequired("filename")
 	_ = cmd.RegisterFlagCompletionFunc("context", e.complete) // fails only for a flag that is not there
+	_ = cmd.RegisterFlagCompletionFunc("primary", e.complete)
 	return cmd
 }
 
-func runInject(ctx context.Context, e *env, kubeContext, namespace, file string) error {
-	manifests, err := readInput(e.In, file)
+type injectOptions struct{ file, context, primary, namespace string }
+
+func runInject(ctx context.Context, e *env, opts injectOptions) error {
+	manifests, err := readInput(e.In, opts.file)
 	if err != nil {
 		return err
 	}
-	c, err := cluster.Open(e.kubeconfig, kubeContext)
+	c, err := cluster.Open(e.kubeconfig, opts.context)
 	if err != nil {
 		return err
+	}
+	var primary *cluster.Cluster
+	if opts.primary != "" {
+		if primary, err = cluster.Open(e.kubeconfig, opts.primary); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, meshstatus.Patience)
 	defer cancel()
-	cfg, err := injectfile.ReadConfig(ctx, c)
+	cfg, err := injectfile.ReadConfig(ctx, c, primary)
 	if err != nil {
 		return err
 	}
-	out, err := injectfile.Manifests(manifests, namespace, cfg)
+	out, err := injectfile.Manifests(manifests, opts.namespace, cfg)
 	if err != nil {
 		return err
 	}

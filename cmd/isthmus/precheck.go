@@ -18,7 +18,7 @@ func newPrecheckCommand(e *env) *cobra.Command {
 		Short: "Can these clusters take the mesh? Rights, versions, clocks, addresses",
 		Long: `Look at each cluster without changing it: whether it answers, the version, the rights of whoever calls,
 its clock, definitions of others, whether the addresses that are to stand for pods of other networks are free, whether
-ServiceImports can be guarded, and the names and networks of all together. The exit code is 3 when one cannot take the mesh.`,
+ServiceImports can be guarded, whether Pod Security refuses sidecars where they are wanted, and the names and networks of all together. The exit code is 3 when one cannot take the mesh.`,
 		Example: `  isthmus precheck east west
   isthmus precheck east -o json`,
 		Args:              cobra.MinimumNArgs(1),

@@ -126,7 +126,7 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 		Config: config, Cluster: federation.ClusterName(s.cluster), Network: federation.NetworkName(s.network), Domain: domain,
 		Namespace: os.Getenv("POD_NAMESPACE"), Identity: identity, CADir: s.caDir, AllowServers: s.allowServers,
 		Injection: webhook.Config{
-			Image: s.image, PullPolicy: corev1.PullPolicy(s.pullPolicy), Version: version, Dataplane: s.plane, Resources: resources,
+			Image: s.image, PullPolicy: corev1.PullPolicy(s.pullPolicy), Dataplane: s.plane, Resources: resources,
 		},
 		EntryPorts: ranges.ports, EntryFrom: ranges.from, ExportNamespaces: ranges.namespaces, Synthetic: ranges.synthetic, Lease: s.lease,
 		Log: log, Metrics: metrics,

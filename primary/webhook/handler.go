@@ -80,6 +80,9 @@ func newHandler(cfg Config, labels func(string) map[string]string, log *slog.Log
 		if !response.Allowed {
 			log.Info("pod refused", "namespace", review.Request.Namespace, "pod", podTitle(review.Request), "err", response.Result.Message)
 		}
+		if len(response.Warnings) > 0 { // which a controller that makes pods shows to nobody
+			log.Info("pod's author was warned", "namespace", review.Request.Namespace, "pod", podTitle(review.Request), "warnings", response.Warnings)
+		}
 		response.UID = review.Request.UID
 		w.Header().Set("Content-Type", "application/json")
 		answer := admissionv1.AdmissionReview{TypeMeta: review.TypeMeta, Response: response}

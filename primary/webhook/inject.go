@@ -3,6 +3,9 @@
 package webhook
 
 import (
+	"cmp"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -22,7 +25,7 @@ const (
 type Config struct {
 	Image      string // of isthmus-proxy, with hub and tag
 	PullPolicy corev1.PullPolicy
-	Version    string // value of the annotation isthmus.dev/injected
+	Version    string // value of the annotation isthmus.dev/injected; the image's tag when empty
 
 	Cluster     string
 	Network     string
@@ -76,10 +79,19 @@ func Inject(pod *corev1.Pod, cfg Config) (Result, error) {
 	setup.Image, setup.ImagePullPolicy = proxy.Image, proxy.ImagePullPolicy // they are one program
 	out.Spec.InitContainers = append([]corev1.Container{had.over(setup, had.init), proxy}, out.Spec.InitContainers...)
 	setVolumes(out, cfg)
-	if err := writeRecord(out, cfg.Version, cfg.Image, cfg.Resources); err != nil {
+	if err := writeRecord(out, cmp.Or(cfg.Version, tag(cfg.Image)), cfg.Image, cfg.Resources); err != nil {
 		return Result{}, err
 	}
 	return Result{Pod: out, Warnings: append(wishWarnings(pod), wishes.warnings...)}, nil
+}
+
+// tag returns what an image's name says after its last colon, its tag or digest.
+func tag(image string) string {
+	name := image[strings.LastIndexByte(image, '/')+1:]
+	if i := strings.LastIndexByte(name, ':'); i >= 0 {
+		return name[i+1:]
+	}
+	return "latest"
 }
 
 func initContainer(cfg Config, env []corev1.EnvVar) corev1.Container {

@@ -119,6 +119,20 @@ func TestInject(t *testing.T) {
 	}
 }
 
+// Where no version is given it is the image's, so that it is the same for all who inject.
+func TestVersion(t *testing.T) {
+	for image, want := range map[string]string{
+		"isthmus-proxy": "latest", "hub:5000/isthmus-proxy": "latest", "hub:5000/isthmus-proxy:v1": "v1", "hub/isthmus-proxy:v1@sha256:ab": "ab",
+	} {
+		cfg := config
+		cfg.Image, cfg.Version = image, ""
+		result, err := webhook.Inject(pod(t, reviews), cfg)
+		if err != nil || result.Pod.Annotations[api.AnnotationInjected] != want {
+			t.Errorf("%s: %v, %v", image, result.Pod.Annotations, err)
+		}
+	}
+}
+
 func TestProbes(t *testing.T) {
 	out := inject(t, pod(t, reviews))
 	app := out.Spec.Containers[0]

@@ -44,17 +44,20 @@ func serve(t *testing.T, client kubernetes.Interface) (address string, serving *
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(webhook.Path, webhook.Handler(config, nil, nil))
+	namespaces := webhook.NewNamespaces(client)
+	mux.Handle(webhook.Path, webhook.Handler(config, namespaces.Labels, nil))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 2)
+	done := make(chan error, 3)
 	go func() { done <- serving.Run(ctx) }()
+	go func() { done <- namespaces.Run(ctx) }()
 	go func() { done <- server.Serve(tls.NewListener(plain, serving.TLS())) }()
 	t.Cleanup(func() {
 		cancel()
 		_ = server.Close()
-		<-done
-		<-done
+		for range cap(done) {
+			<-done
+		}
 	})
 	return plain.Addr().String(), serving
 }
@@ -95,10 +98,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// The API server itself calls the webhook: pods of labelled namespaces are
-// injected, others are not, and while nobody answers none starts.
-func TestAPIServerCalls(t *testing.T) {
-	client := kubernetes.NewForConfigOrDie(env.Config)
+// installed serves the webhook and has the API server call it, as the chart says.
+func installed(t *testing.T, client kubernetes.Interface) *admissionregistrationv1.MutatingWebhookConfiguration {
+	t.Helper()
 	env.EnsureNamespace(t, api.SystemNamespace)
 	address, serving := serve(t, client)
 	configurations := client.AdmissionregistrationV1().MutatingWebhookConfigurations()
@@ -109,34 +111,30 @@ func TestAPIServerCalls(t *testing.T) {
 	t.Cleanup(func() { _ = configurations.Delete(context.Background(), made.Name, metav1.DeleteOptions{}) })
 	eventually(t, "the configuration bears a caBundle", func() bool {
 		c, err := configurations.Get(t.Context(), made.Name, metav1.GetOptions{})
-		return err == nil && len(c.Webhooks[0].ClientConfig.CABundle) > 0 && len(c.Webhooks[1].ClientConfig.CABundle) > 0 && serving.Ready()
+		if err != nil {
+			return false
+		}
+		for _, w := range c.Webhooks {
+			if len(w.ClientConfig.CABundle) == 0 {
+				return false
+			}
+		}
+		return serving.Ready()
 	})
+	ns := labelled(t, client, map[string]string{"istio-injection": "enabled"})
+	eventually(t, "the API server knows the webhook", func() bool {
+		p, err := create(t, client, ns, nil)
+		return err == nil && p.Annotations[api.AnnotationInjected] != ""
+	})
+	return made
+}
 
-	for name, test := range map[string]struct {
-		labels map[string]string
-		pod    map[string]string // labels
-		want   bool
-	}{
-		"istio":          {map[string]string{"istio-injection": "enabled"}, nil, true},
-		"ours":           {map[string]string{"isthmus.dev/inject": "true"}, nil, true},
-		"both":           {map[string]string{"istio-injection": "enabled", "isthmus.dev/inject": "true"}, nil, true},
-		"none":           {nil, nil, false},
-		"istio disabled": {map[string]string{"istio-injection": "disabled", "isthmus.dev/inject": "true"}, nil, false},
-		"ours disabled":  {map[string]string{"istio-injection": "enabled", "isthmus.dev/inject": "false"}, nil, false},
-		"pod opts out":   {map[string]string{"istio-injection": "enabled"}, map[string]string{"sidecar.istio.io/inject": "false"}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ns := labelled(t, client, test.labels)
-			want := test.want
-			eventually(t, "the API server knows the webhook", func() bool {
-				p, err := create(t, client, ns, test.pod)
-				if err != nil {
-					return false
-				}
-				return (p.Annotations[api.AnnotationInjected] != "") == want
-			})
-		})
-	}
+// The API server itself calls the webhook: what cannot be injected is refused with
+// the reason, and while nobody answers no pod starts.
+func TestAPIServerCalls(t *testing.T) {
+	client := kubernetes.NewForConfigOrDie(env.Config)
+	configurations := client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	made := installed(t, client)
 
 	t.Run("refused", func(t *testing.T) {
 		ns := labelled(t, client, map[string]string{"istio-injection": "enabled"})
@@ -198,25 +196,41 @@ func TestSharedAuthority(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	server := httptest.NewServer(webhook.Handler(config, nil, nil))
 	defer server.Close()
+	review := func(resource, kind, object string) io.Reader {
+		return strings.NewReader(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","namespace":"shop",` +
+			`"resource":{"version":"v1","resource":"` + resource + `"},"kind":{"version":"v1","kind":"` + kind + `"},"object":` + object + `}}`)
+	}
 	for name, test := range map[string]struct {
 		contentType string
 		body        io.Reader
 		want        int
+		says        string
 	}{
-		"too large":     {"application/json", io.LimitReader(spaces{}, 5<<20), http.StatusRequestEntityTooLarge},
-		"wrong type":    {"text/plain", strings.NewReader("{}"), http.StatusUnsupportedMediaType},
-		"not json":      {"application/json", strings.NewReader("{"), http.StatusBadRequest},
-		"no request":    {"application/json", strings.NewReader(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`), http.StatusBadRequest},
-		"other kind":    {"application/json", strings.NewReader(`{"apiVersion":"v1","kind":"Pod"}`), http.StatusBadRequest},
-		"deeply nested": {"application/json", bytes.NewReader(bytes.Repeat([]byte("["), 1<<20)), http.StatusBadRequest},
+		"too large":     {"application/json", io.LimitReader(spaces{}, 5<<20), http.StatusRequestEntityTooLarge, "larger than"},
+		"wrong type":    {"text/plain", strings.NewReader("{}"), http.StatusUnsupportedMediaType, "application/json"},
+		"nothing":       {"application/json", strings.NewReader(""), http.StatusBadRequest, "decode review"},
+		"not json":      {"application/json", strings.NewReader("{"), http.StatusBadRequest, "decode review"},
+		"no request":    {"application/json", strings.NewReader(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`), http.StatusBadRequest, "no request"},
+		"other kind":    {"application/json", strings.NewReader(`{"apiVersion":"v1","kind":"Pod"}`), http.StatusBadRequest, "not an AdmissionReview"},
+		"deeply nested": {"application/json", bytes.NewReader(bytes.Repeat([]byte("["), 1<<20)), http.StatusBadRequest, "max depth"},
+		// 3 bytes of text would become a container of a kilobyte.
+		"many objects":   {"application/json", review("pods", "Pod", `{"spec":{"containers":[`+strings.Repeat("{},", 1<<20)+`{}]}}`), http.StatusRequestEntityTooLarge, "objects"},
+		"many nulls":     {"application/json", review("pods", "Pod", `{"spec":{"containers":[`+strings.Repeat("null,", 700_000)+`null]}}`), http.StatusRequestEntityTooLarge, "objects"},
+		"nested pod":     {"application/json", review("pods", "Pod", strings.Repeat(`{"spec":`, 5000)+`{}`+strings.Repeat(`}`, 5000)), http.StatusOK, "no containers"},
+		"wrong kind":     {"application/json", review("pods", "Secret", `{"kind":"Secret"}`), http.StatusOK, "not a Pod"},
+		"wrong object":   {"application/json", review("pods", "Pod", `{"kind":"Secret"}`), http.StatusOK, "it is a Secret"},
+		"no object":      {"application/json", review("pods", "Pod", `null`), http.StatusOK, "decode pod"},
+		"not an object":  {"application/json", review("pods", "Pod", `7`), http.StatusOK, "decode pod"},
+		"other resource": {"application/json", review("secrets", "Secret", `{"kind":"Secret"}`), http.StatusOK, `"allowed":true`},
 	} {
 		response, err := http.Post(server.URL, test.contentType, test.body)
 		if err != nil {
 			t.Fatal(err)
 		}
+		body, err := io.ReadAll(response.Body)
 		_ = response.Body.Close()
-		if response.StatusCode != test.want {
-			t.Errorf("%s: status %d, want %d", name, response.StatusCode, test.want)
+		if err != nil || response.StatusCode != test.want || !strings.Contains(string(body), test.says) {
+			t.Errorf("%s: status %d, want %d: %.300s %v", name, response.StatusCode, test.want, body, err)
 		}
 	}
 }
@@ -243,26 +257,37 @@ func labelled(t *testing.T, client kubernetes.Interface, labels map[string]strin
 	if _, err := client.CoreV1().Namespaces().Update(t.Context(), ns, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	ensureAccount(t, client, name)
+	return name
+}
+
+// ensureAccount makes the default account, which no controller does here.
+func ensureAccount(t *testing.T, client kubernetes.Interface, ns string) {
+	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
-	if _, err := client.CoreV1().ServiceAccounts(name).Create(t.Context(), account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := client.CoreV1().ServiceAccounts(ns).Create(t.Context(), account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	return name
+}
+
+func plainPod(generateName string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: generateName},
+		Spec:       corev1.PodSpec{ServiceAccountName: "default", AutomountServiceAccountToken: new(false), Containers: []corev1.Container{{Name: "a", Image: "a"}}},
+	}
 }
 
 func create(t *testing.T, client kubernetes.Interface, ns string, labels map[string]string) (*corev1.Pod, error) {
 	t.Helper()
-	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "p-", Labels: labels},
-		Spec:       corev1.PodSpec{ServiceAccountName: "default", AutomountServiceAccountToken: new(false), Containers: []corev1.Container{{Name: "a", Image: "a"}}},
-	}
+	p := plainPod("p-")
+	p.Labels = labels
 	return client.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
 }
 
 // Whatever is posted, the handler answers, and what it allows is a pod that
 // injection gives.
 func FuzzHandler(f *testing.F) {
-	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","resource":{"resource":"pods"},"object":{"spec":{"containers":[{"name":"a"}]}}}}`))
+	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","kind":{"kind":"Pod"},"resource":{"resource":"pods"},"object":{"spec":{"containers":[{"name":"a"}]}}}}`))
 	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","resource":{"resource":"pods"},"object":null}}`))
 	f.Add([]byte(`{`))
 	handler := webhook.Handler(config, nil, nil)

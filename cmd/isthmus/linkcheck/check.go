@@ -31,6 +31,7 @@ type side struct {
 	skewErr   error
 	dns       precheck.Finding
 	entry     entrySide
+	pods      []precheck.Finding // namespaces whose Pod Security refuses sidecars
 }
 
 // Run checks every link that the clusters have to one another, and that they
@@ -71,6 +72,7 @@ func look(ctx context.Context, c *cluster.Cluster, status meshstatus.Cluster) si
 	s.skew, s.skewErr = precheck.Skew(ctx, c.Config)
 	s.dns = lookUp(ctx, c, status.Imports)
 	s.entry = lookAtEntry(ctx, c)
+	s.pods = precheck.PodSecurity(ctx, c)
 	return s
 }
 
@@ -98,6 +100,7 @@ func (s *side) own() []precheck.Finding {
 	}
 	out = append(out, finding(where, "proxies", st.Proxies.Refusing == 0, "isthmus proxy list "+where, "%d connected, %d refuse something", st.Proxies.Connected, st.Proxies.Refusing), s.dns)
 	out = append(out, s.entryFindings()...)
+	out = append(out, s.pods...)
 	for _, note := range st.Notes {
 		out = append(out, precheck.Finding{Where: where, What: "not known", State: precheck.Warn, Message: note})
 	}

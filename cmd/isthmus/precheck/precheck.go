@@ -117,6 +117,7 @@ func look(ctx context.Context, p Plan) facts {
 	f.lookAtNodes(ctx, c)
 	f.lookAtRanges(ctx, c)
 	f.lookAtGuard(c)
+	f.findings = append(f.findings, PodSecurity(ctx, c)...)
 	f.lookAtDNS(ctx, c)
 	if p.Name != "" && !f.installed {
 		f.name, f.network = p.Name, p.Name
