@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
@@ -25,6 +26,9 @@ const (
 	lookEvery = 2 * time.Second
 	// quietFor is how long nothing that moves may be seen before a cluster is empty.
 	quietFor = 5 * time.Second
+	// renewal is after what time proxies have ended connections that they keep for
+	// requests, and some more. (max_connection_duration)
+	renewal  = 35 * time.Second
 	tellFor  = 30 * time.Second // how long control planes may take to take a drain up
 	writeFor = 15 * time.Second
 	// speakEvery is how often it is said that nothing has changed.
@@ -171,7 +175,7 @@ func (p *Plan) awaitEmpty(ctx context.Context, o Options, places []place, d *fed
 	r.Seen = true
 	said, spoke := "", time.Time{}
 	var quiet time.Duration
-	var all []Left // of the quiet looks
+	var all, last []Left // of the quiet looks of late
 	for {
 		sight, first, err := w.look(waiting)
 		if err != nil && waiting.Err() == nil {
@@ -179,7 +183,7 @@ func (p *Plan) awaitEmpty(ctx context.Context, o Options, places []place, d *fed
 		}
 		if err == nil && !first {
 			r.Left, r.Unseen, r.Seconds = sight.Left, sight.Unseen, sight.Span.Seconds()
-			if quiet, all = quiet+sight.Span, append(all, sight.Left...); !sight.Empty() {
+			if quiet, all, last = quiet+sight.Span, append(all, sight.Left...), sight.Left; !sight.Moved() {
 				quiet, all = 0, nil
 			}
 			if words := sight.Words(); words != said || time.Since(spoke) >= speakEvery {
@@ -187,8 +191,8 @@ func (p *Plan) awaitEmpty(ctx context.Context, o Options, places []place, d *fed
 				o.Progress(p.Cluster + ": " + words)
 			}
 		}
-		if quiet >= quietFor {
-			r.Left, r.Seconds = joined(all), quiet.Seconds()
+		if left := settled(all, last); quiet >= quietFor && (!idle(left) || quiet >= renewal) {
+			r.Left, r.Seconds = left, quiet.Seconds()
 			r.Moved, r.Empty = true, len(r.Left) == 0
 			d = &federation.Drain{Stage: federation.Drained, Since: d.Since}
 			r.become(d)
@@ -203,6 +207,27 @@ func (p *Plan) awaitEmpty(ctx context.Context, o Options, places []place, d *fed
 		case <-time.After(lookEvery):
 		}
 	}
+}
+
+// settled are the requests of several looks, and the connections of the last.
+func settled(all, last []Left) []Left {
+	var out []Left
+	for _, l := range joined(all) {
+		l.Connections = 0
+		if at := slices.IndexFunc(last, func(o Left) bool { return o.Service == l.Service && o.From == l.From && o.Stays == l.Stays }); at >= 0 {
+			l.Connections = last[at].Connections
+		}
+		if l.Requests > 0 || l.Connections > 0 {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// idle reports whether all that is left are connections on which nothing was asked:
+// proxies end those soon.
+func idle(left []Left) bool {
+	return len(left) > 0 && !slices.ContainsFunc(left, func(l Left) bool { return l.Requests > 0 })
 }
 
 // interrupted says how to go on.

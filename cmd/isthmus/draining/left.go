@@ -31,13 +31,13 @@ type Left struct {
 
 // Sight is what was seen of a drained cluster in a short time.
 type Sight struct {
-	Span   time.Duration `json:"-"`
-	Left   []Left        `json:"left"`             // by service
-	Unseen []string      `json:"unseen,omitempty"` // proxies that could not be asked, and why
+	Span   time.Duration
+	Left   []Left   // by service
+	Unseen []string // proxies that could not be asked, and why
 }
 
-// Empty reports whether nothing is left that moves, and all was seen.
-func (s Sight) Empty() bool {
+// Moved reports whether nothing is left that moves, and all was seen.
+func (s Sight) Moved() bool {
 	return len(s.Unseen) == 0 && !slices.ContainsFunc(s.Left, func(l Left) bool { return l.Stays == "" })
 }
 
@@ -202,6 +202,9 @@ func (w *watcher) left(pod *corev1.Pod, f flow, requests float64, connections in
 	l := Left{Service: f.Target, From: f.From, Requests: requests, Connections: connections}
 	if !f.Source {
 		l.Stays = w.staysBehind(pod.Namespace + "/" + pod.Name)
+		if served := w.services[pod.Namespace+"/"+pod.Name]; len(served) == 1 {
+			l.Service = served[0]
+		}
 		switch f.From {
 		case "":
 			l.From, l.Stays = "pods without a sidecar", "a caller without a sidecar is known to nobody; it called an address of this cluster"
