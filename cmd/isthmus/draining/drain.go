@@ -1,12 +1,15 @@
 package draining
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/federation"
@@ -74,7 +77,10 @@ func (p *Plan) Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	places := p.places(said)
+	places, err := p.places(ctx, said)
+	if err != nil {
+		return r, err
+	}
 	want := &federation.Drain{Stage: federation.Draining, Since: time.Now().UTC().Truncate(time.Second)}
 	if now != nil && !now.Since.IsZero() {
 		want.Since = now.Since
@@ -102,15 +108,23 @@ func (p *Plan) Run(ctx context.Context, o Options) (Result, error) {
 
 // places are where the drain is written: at all that say something already, at
 // least at those that this way of draining uses.
-func (p *Plan) places(said []place) []place {
+func (p *Plan) places(ctx context.Context, said []place) ([]place, error) {
 	if !p.byPeers {
-		return append([]place{ownPlace(p.target.There)}, withoutOwn(said)...)
+		return append([]place{ownPlace(p.target.There)}, withoutOwn(said)...), nil
 	}
 	var out []place
 	for _, name := range p.target.PeerNames() {
-		out = append(out, linkPlace(p.target.Peers[name], p.Cluster))
+		at := linkPlace(p.target.Peers[name], p.Cluster)
+		_, err := at.read(ctx)
+		switch {
+		case apierrors.IsNotFound(err): // it does not read the cluster
+		case err != nil && !errors.Is(err, federation.ErrDrain):
+			return nil, err
+		default:
+			out = append(out, at)
+		}
 	}
-	return out
+	return out, nil
 }
 
 func withoutOwn(said []place) []place {
@@ -136,6 +150,16 @@ func write(ctx context.Context, places []place, d *federation.Drain) error {
 		errs = errors.Join(errs, at.write(ctx, d))
 	}
 	return errs
+}
+
+// unchanged reports an error where somebody else has changed the drain meanwhile:
+// the last word counts, not the longest wait.
+func (t *Target) unchanged(ctx context.Context, d *federation.Drain) error {
+	now, _, err := t.now(ctx)
+	if err == nil && now.String() != d.String() {
+		err = unsafeError{fmt.Errorf("somebody else has changed the drain of %s meanwhile: it is %s", t.Name, cmp.Or(now.String(), inUse)), "isthmus status"}
+	}
+	return err
 }
 
 // awaitTaken waits until the peers' links say that the cluster is draining, or no
@@ -194,6 +218,9 @@ func (p *Plan) awaitEmpty(ctx context.Context, o Options, places []place, d *fed
 		if left := settled(all, last); quiet >= quietFor && (!idle(left) || quiet >= renewal) {
 			r.Left, r.Seconds = left, quiet.Seconds()
 			r.Moved, r.Empty = true, len(r.Left) == 0
+			if err := p.target.unchanged(ctx, d); err != nil {
+				return err
+			}
 			d = &federation.Drain{Stage: federation.Drained, Since: d.Since}
 			r.become(d)
 			return write(ctx, places, d)

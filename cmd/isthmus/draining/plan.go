@@ -78,10 +78,6 @@ func Prepare(ctx context.Context, t *Target, byPeers bool) (*Plan, error) {
 		return nil, unsafeError{fmt.Errorf("cluster %s cannot be told that it is drained: %w", t.Name, t.Err),
 			fmt.Sprintf("isthmus drain %s --by-peers lets %s keep away from it, each by its own ClusterLink; its own callers stay", t.Name, peers)}
 	}
-	if len(t.Peers) == 0 {
-		p.Findings = append(p.Findings, drilling.Refused("isthmus link", "no other cluster of the clusterset answers: there is nowhere to go"))
-		return p, nil
-	}
 	now, _, err := t.now(ctx)
 	if err != nil {
 		return nil, err
@@ -125,44 +121,40 @@ func (p *Plan) judge(ctx context.Context) error {
 	return nil
 }
 
-// judgeLinks returns the states of the clusters that can take traffic, as the
-// drained cluster sees them (or, where it cannot be asked, as they are): they are
-// connected and in use themselves.
+// judgeLinks returns the clusters that can take traffic, with the state of the way
+// there: as the drained cluster's own links say, else, where it cannot be asked, the
+// peers that are in use themselves.
 func (p *Plan) judgeLinks(ctx context.Context) (map[string]v1alpha1.LinkState, error) {
 	out := map[string]v1alpha1.LinkState{}
-	for _, name := range p.target.PeerNames() {
-		d, err := ownPlace(p.target.Peers[name]).read(ctx)
-		if err != nil && !errors.Is(err, federation.ErrDrain) {
-			return nil, err
-		}
-		if d != nil {
-			p.Findings = append(p.Findings, drilling.Fine("%s takes nothing: it is %s itself", name, d.Stage))
-			continue
-		}
-		out[name] = v1alpha1.LinkConnected
-	}
 	if p.target.There == nil {
+		for _, name := range p.target.PeerNames() {
+			d, err := ownPlace(p.target.Peers[name]).read(ctx)
+			switch {
+			case err != nil && !errors.Is(err, federation.ErrDrain):
+				return nil, err
+			case d != nil:
+				p.Findings = append(p.Findings, drilling.Fine("%s takes nothing: it is %s itself", name, d.Stage))
+			default:
+				out[name] = v1alpha1.LinkConnected
+			}
+		}
 		return out, nil
 	}
 	all, err := links(ctx, p.target.There)
 	if err != nil {
 		return nil, err
 	}
-	for name := range out {
-		link, ok := all[name]
-		state := link.Status.State
-		switch {
-		case ok && state == v1alpha1.LinkConnected:
-			p.Findings = append(p.Findings, drilling.Fine("the link from %s to %s is %s", p.Cluster, name, state))
-			continue
-		case ok:
-			p.Findings = append(p.Findings, drilling.Doubtful("isthmus check tells what is not well", "the link from %s to %s is %s: callers of %s cannot move there", p.Cluster, name, cmp.Or(state, v1alpha1.LinkPending), p.Cluster))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		switch link := all[name]; {
+		case link.Status.State != v1alpha1.LinkConnected:
+			p.Findings = append(p.Findings, drilling.Doubtful("isthmus check tells what is not well", "the link from %s to %s is %s: callers of %s cannot move there", p.Cluster, name, cmp.Or(link.Status.State, v1alpha1.LinkPending), p.Cluster))
+		case draining(link):
+			p.Findings = append(p.Findings, drilling.Fine("%s takes nothing: it is drained itself", name))
 		default:
-			p.Findings = append(p.Findings, drilling.Doubtful("isthmus link", "%s does not read %s: callers of %s cannot move there", p.Cluster, name, p.Cluster))
+			p.Findings = append(p.Findings, drilling.Fine("the link from %s to %s is %s", p.Cluster, name, link.Status.State))
+			out[name] = link.Status.State
 		}
-		delete(out, name)
 	}
-	slices.SortFunc(p.Findings, func(a, b drilling.Finding) int { return cmp.Compare(a.Text, b.Text) })
 	return out, nil
 }
 
@@ -292,8 +284,7 @@ func printStays(w io.Writer, stays []Stay) {
 	t.Flush()
 }
 
-// draining reports whether a peer's control plane has taken the drain up, by its
-// link's condition.
+// draining reports whether whoever holds the link keeps away from its cluster.
 func draining(l v1alpha1.ClusterLink) bool {
 	return meta.IsStatusConditionTrue(l.Status.Conditions, v1alpha1.ConditionDraining)
 }

@@ -58,16 +58,19 @@ func Return(ctx context.Context, t *Target, o Options) (Result, error) {
 			if err := t.hold(ctx, o, pauseOf(o, len(steps)), &r); err != nil {
 				return r, err
 			}
+			if err := t.unchanged(ctx, now); err != nil {
+				return r, err
+			}
 		}
 		if share == 100 {
 			o.Progress(t.Name + " is given all of its usual traffic")
 			return r, t.end(ctx, said, &r)
 		}
-		d := &federation.Drain{Stage: federation.Returning, Share: share, Since: now.Since}
-		if err := write(ctx, said, d); err != nil {
+		now = &federation.Drain{Stage: federation.Returning, Share: share, Since: now.Since}
+		if err := write(ctx, said, now); err != nil {
 			return r, t.stopped(err, r.Share)
 		}
-		r.become(d)
+		r.become(now)
 		r.Changed = true
 		o.Progress(fmt.Sprintf("%s is given %d per cent of its usual traffic", t.Name, share))
 	}
