@@ -276,3 +276,28 @@ func TestDrainWithoutItsServer(t *testing.T) {
 		t.Error(lost)
 	}
 }
+
+// Callers without a sidecar leave their own cluster with the rest while it is
+// drained, and come back to it; no connection of theirs is refused on the way.
+func TestDrainWithoutSidecar(t *testing.T) {
+	const ns, url = "drain-bare", "http://echo.drain-bare.svc.clusterset.local"
+	exportedEcho(t, ns, mesh.East, mesh.West)
+	bare := bareCaller(t, ns+"-caller")
+	bare.Reaches(t, url, time.Minute, "east")
+	mesh.Cleanup(t, "undrain", "east", "--steps", "100", "--force")
+	// kube-proxy chooses for each connection, and one that is open stays where it is.
+	traffic := bare.Traffic(t, url, 50, 5*time.Minute, "--new-connections")
+	traffic.Flowing(50)
+	if d := mesh.drain(t, "drain", "east", "--timeout", "90s"); !d.Moved {
+		t.Errorf("drain: %+v", d)
+	}
+	answeredBy(t, traffic, "west", 20*time.Second)
+	bare.Reaches(t, url, 20*time.Second, "west")
+	if d := mesh.drain(t, "undrain", "east", "--over", "6s"); d.Stage != "in use" {
+		t.Errorf("undrain: %+v", d)
+	}
+	bare.Reaches(t, url, 20*time.Second, "east")
+	if lost := failures(traffic.Stop()); lost != "" {
+		t.Error(lost)
+	}
+}

@@ -202,10 +202,10 @@ func (p *Plan) awaitEmpty(ctx context.Context, o Options, places []place, d *fed
 	var all, last []Left // of the quiet looks of late
 	for {
 		sight, first, err := w.look(waiting)
-		if err != nil && waiting.Err() == nil {
-			return err
+		if err != nil {
+			sight.Unseen = append(sight.Unseen, err.Error())
 		}
-		if err == nil && !first {
+		if !first && waiting.Err() == nil {
 			r.Left, r.Unseen, r.Seconds = sight.Left, sight.Unseen, sight.Span.Seconds()
 			if quiet, all, last = quiet+sight.Span, append(all, sight.Left...), sight.Left; !sight.Moved() {
 				quiet, all = 0, nil
@@ -281,6 +281,8 @@ func (r Result) Print(w io.Writer) error {
 		fmt.Fprintf(w, "%s is empty: drained since %s, and no mesh traffic was seen for %.0f s\n", r.Cluster, since(r.Since), r.Seconds)
 	case r.Moved:
 		fmt.Fprintf(w, "%s is drained since %s: all has left that moves; for %.0f s nothing was seen but\n", r.Cluster, since(r.Since), r.Seconds)
+	case len(r.Left) == 0:
+		fmt.Fprintf(w, "whether %s is empty is not known yet; it goes on draining (since %s)\n", r.Cluster, since(r.Since))
 	default:
 		fmt.Fprintf(w, "%s is not empty yet; it goes on draining (since %s), and has\n", r.Cluster, since(r.Since))
 	}

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/drilling"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/eastwest"
 )
@@ -56,7 +57,7 @@ func (s Sight) Words() string {
 		text = fmt.Sprintf("%.1f requests/s and %d connections are left, of %s", requests/s.Span.Seconds(), connections, strings.Join(slices.Sorted(maps.Keys(services)), ", "))
 	}
 	if len(s.Unseen) > 0 {
-		text += fmt.Sprintf("; %d proxies do not answer", len(s.Unseen))
+		text += fmt.Sprintf("; not seen: %s", drilling.Few(s.Unseen))
 	}
 	return text
 }
@@ -101,6 +102,7 @@ func (w *watcher) look(ctx context.Context) (sight Sight, first bool, err error)
 			w.services[pod] = append(w.services[pod], service)
 		}
 	}
+	w.forget(pods)
 	now, at := w.scrapeAll(ctx, pods, &sight), time.Now()
 	sight.Span = at.Sub(w.at)
 	for i := range pods {
@@ -119,6 +121,16 @@ func (w *watcher) look(ctx context.Context) (sight Sight, first bool, err error)
 	w.last, w.at = now, at
 	sight.Left = joined(sight.Left)
 	return sight, first, nil
+}
+
+// forget closes the tunnels to pods that are gone.
+func (w *watcher) forget(pods []corev1.Pod) {
+	for uid, t := range w.tunnels {
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return string(p.UID) == uid }) {
+			t.Close()
+			delete(w.tunnels, uid)
+		}
+	}
 }
 
 // scrapeAll returns what the proxies answer, by UID.
