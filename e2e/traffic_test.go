@@ -95,15 +95,15 @@ type Load struct {
 	record []load.Record
 }
 
-// Traffic sends rate requests a second until Stop, or for span at most.
-func (c *Caller) Traffic(t *testing.T, url string, rate int, span time.Duration) *Load {
+// Traffic sends rate requests a second until Stop, or for span at most; flags are more of the client's.
+func (c *Caller) Traffic(t *testing.T, url string, rate int, span time.Duration, flags ...string) *Load {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	l := &Load{t: t, stop: stop, done: make(chan error, 1)}
 	r, w := io.Pipe()
 	go func() {
-		err := c.cluster.Stream(ctx, c.namespace, c.pod, c.box, w, "/isthmus-samples", "client", url, "--watch",
-			"--rate", fmt.Sprint(rate), "--duration", span.String(), "--concurrency", "64", "--timeout", "4s")
+		args := []string{"/isthmus-samples", "client", url, "--watch", "--rate", fmt.Sprint(rate), "--duration", span.String(), "--concurrency", "64", "--timeout", "4s"}
+		err := c.cluster.Stream(ctx, c.namespace, c.pod, c.box, w, append(args, flags...)...)
 		w.CloseWithError(err)
 	}()
 	go l.read(r)

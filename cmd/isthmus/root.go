@@ -38,6 +38,8 @@ func newRootCommand(streams Streams) *cobra.Command {
 		newCheckCommand(e),
 		newProxyCommand(e),
 		newInjectCommand(e),
+		newDrainCommand(e),
+		newUndrainCommand(e),
 		newDrillCommand(e),
 		newDemoCommand(e),
 		newSandboxCommand(streams),

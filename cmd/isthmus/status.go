@@ -77,13 +77,13 @@ func finish(good bool, out output, w io.Writer, report any, text func(io.Writer)
 
 func printStatus(w io.Writer, report meshstatus.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "CONTEXT\tCLUSTER\tNETWORK\tKUBERNETES\tCONTROL PLANE\tGATEWAY\tENTRY GATEWAY\tPROXIES\tEXPORTS\tIMPORTS")
+	fmt.Fprintln(t, "CONTEXT\tCLUSTER\tTRAFFIC\tNETWORK\tKUBERNETES\tCONTROL PLANE\tGATEWAY\tENTRY GATEWAY\tPROXIES\tEXPORTS\tIMPORTS")
 	for _, c := range report.Clusters {
 		if c.Error != "" {
-			fmt.Fprintf(t, "%s\t%s\t%s; next: isthmus precheck %s\n", c.Context, "-", c.Error, c.Context)
+			fmt.Fprintf(t, "%s\t%s\t-\t%s; next: isthmus precheck %s\n", c.Context, "-", c.Error, c.Context)
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, c.Network, c.Version,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, trafficText(report.Time, c.Drain), c.Network, c.Version,
 			replicas(c.ControlPlane), gatewayText(c.Gateway), entryGatewayText(c.Entry), proxiesText(c.Proxies), len(c.Exports), len(c.Imports))
 	}
 	printLinks(t, report)
@@ -125,7 +125,7 @@ func printLinks(t io.Writer, report meshstatus.Report) {
 				}
 				gateways = append(gateways, g.Address+" "+state)
 			}
-			fmt.Fprintf(t, "%s reads %s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", c.Cluster, l.Cluster, l.State, since, last,
+			fmt.Fprintf(t, "%s reads %s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", c.Cluster, l.Cluster, stateText(l), since, last,
 				cmp.Or(strings.Join(gateways, ", "), "-"), l.Exports, l.Endpoints, l.Message)
 		}
 	}
@@ -143,6 +143,30 @@ func printExports(t io.Writer, report meshstatus.Report) {
 				dash(x.Ready), dash(x.Conflict), cmp.Or(x.Entry, entryAllow), cmp.Or(x.LocalName, localNameLocal), x.Message)
 		}
 	}
+}
+
+// trafficText says what a cluster is given, and since when not all.
+func trafficText(now time.Time, d *meshstatus.Drain) string {
+	if d == nil {
+		return "in use"
+	}
+	text := strings.ToUpper(d.Stage)
+	if d.Share > 0 {
+		text += fmt.Sprintf(" %d%%", d.Share)
+	}
+	if !d.Since.IsZero() {
+		text += " for " + now.Sub(d.Since).Truncate(time.Second).String()
+	}
+	return text
+}
+
+// stateText is the link's state, and whether it is kept away from.
+func stateText(l meshstatus.Link) string {
+	text := string(l.State)
+	if c := meta.FindStatusCondition(l.Conditions, v1alpha1.ConditionDraining); c != nil && c.Status == metav1.ConditionTrue {
+		text += ", " + strings.ToLower(c.Reason)
+	}
+	return text
 }
 
 func replicas(w meshstatus.Workload) string { return fmt.Sprintf("%d/%d", w.Ready, w.Want) }

@@ -92,12 +92,14 @@ func (r *Imports) writeImport(ctx context.Context, have, want *mcsv1beta1.Servic
 	return out, err
 }
 
+// writeSlices writes what differs. Slices where somebody is ready come first: when
+// callers are sent elsewhere, there is no moment in which nobody is.
 func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSlice, plan importPlan, owner []metav1.OwnerReference, failed *failures) {
 	byName := map[string]*discoveryv1.EndpointSlice{}
 	for i := range have {
 		byName[have[i].Name] = &have[i]
 	}
-	for _, want := range plan.Slices {
+	for _, want := range readyFirst(plan.Slices) {
 		old := byName[want.Name]
 		delete(byName, want.Name)
 		if old != nil && sameSlice(old, want) {
@@ -122,6 +124,24 @@ func (r *Imports) writeSlices(ctx context.Context, have []discoveryv1.EndpointSl
 			failed.note("slice", old.Name, err)
 		}
 	}
+}
+
+func readyFirst(all []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
+	out := slices.Clone(all)
+	slices.SortStableFunc(out, func(a, b *discoveryv1.EndpointSlice) int {
+		switch ready := anyReady(a); {
+		case ready == anyReady(b):
+			return 0
+		case ready:
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+func anyReady(s *discoveryv1.EndpointSlice) bool {
+	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return e.Conditions.Ready == nil || *e.Conditions.Ready })
 }
 
 // remove deletes the import; what it owns goes with it, but is deleted here too,

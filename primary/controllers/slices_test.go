@@ -298,3 +298,22 @@ func TestDrainedSlices(t *testing.T) {
 		})
 	}
 }
+
+// Whoever takes over is written before whoever is left, whatever their names.
+func TestReadyFirst(t *testing.T) {
+	mk := func(name string, ready ...bool) *discoveryv1.EndpointSlice {
+		s := &discoveryv1.EndpointSlice{}
+		s.Name = name
+		for _, r := range ready {
+			s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: new(r)}})
+		}
+		return s
+	}
+	var got []string
+	for _, s := range readyFirst([]*discoveryv1.EndpointSlice{mk("a", false), mk("b"), mk("c", false, true), mk("d", true)}) {
+		got = append(got, s.Name)
+	}
+	if want := []string{"c", "d", "a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/federation"
 )
 
 // Patience is how long one cluster may take to answer everything.
@@ -51,6 +52,7 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 	out.Cluster, out.Network, out.TrustDomain, out.Tag = installed.Cluster, installed.Network, installed.TrustDomain, installed.Tag
 	for what, read := range map[string]func(context.Context, *cluster.Cluster) error{
 		"version":       out.readVersion,
+		"drain":         out.readDrain,
 		"control plane": out.readWorkloads,
 		"gateway":       out.readGateway,
 		"entry gateway": out.readEntry,
@@ -69,6 +71,18 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 
 func (out *Cluster) readVersion(ctx context.Context, c *cluster.Cluster) (err error) {
 	out.Version, err = c.Version(ctx)
+	return err
+}
+
+func (out *Cluster) readDrain(ctx context.Context, c *cluster.Cluster) error {
+	n, err := c.Kube.CoreV1().Namespaces().Get(ctx, api.SystemNamespace, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	d, err := federation.ParseDrain(n.Annotations[api.AnnotationDrain])
+	if d != nil {
+		out.Drain = &Drain{Stage: string(d.Stage), Share: d.Share, Since: d.Since}
+	}
 	return err
 }
 

@@ -26,6 +26,7 @@ type Cluster struct {
 	Version      string     `json:"version,omitempty"` // Kubernetes
 	Tag          string     `json:"tag,omitempty"`     // of the mesh's images
 	Error        string     `json:"error,omitempty"`   // it could not be asked
+	Drain        *Drain     `json:"drain,omitempty"`   // absent: it is in full use
 	ControlPlane Workload   `json:"controlPlane"`
 	Gateway      Gateway    `json:"gateway"`
 	Entry        Entry      `json:"entry"`
@@ -35,6 +36,13 @@ type Cluster struct {
 	Proxies      ProxyCount `json:"proxies"`
 	Problems     []Problem  `json:"problems,omitempty"`
 	Notes        []string   `json:"notes,omitempty"` // what could not be read, and why
+}
+
+// Drain says that traffic is kept away from a cluster.
+type Drain struct {
+	Stage string    `json:"stage"` // draining, drained or returning
+	Share int       `json:"share"` // per cent of its usual traffic
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Workload is a Deployment of the mesh.
