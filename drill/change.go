@@ -74,9 +74,9 @@ func (c Change) String() string {
 	case KindSlow:
 		return c.Relay.String()
 	case KindGateway:
-		return fmt.Sprintf("have the east-west gateway of %s %s, by its own sockets", c.Fault.Cluster, c.Fault.does())
+		return fmt.Sprintf("have the east-west gateway of %s %s, by its own sockets", c.Fault.Cluster, does[c.Fault.Mode])
 	case KindAPI:
-		return fmt.Sprintf("have the control plane of %s see an API server of %s that would %s", c.Context, c.Fault.Cluster, c.Fault.does())
+		return fmt.Sprintf("have the control plane of %s do as if the API server of %s %s", c.Context, c.Fault.Cluster, did[c.Fault.Mode])
 	}
 	return "change of unknown kind " + c.Kind
 }

@@ -20,12 +20,11 @@ const (
 	faultEvery = 2500 * time.Millisecond
 )
 
-func (f Fault) does() string {
-	if f.Mode == ModeDrop {
-		return "let all packets vanish"
-	}
-	return "refuse connections"
-}
+// does and did say what a mode is like.
+var (
+	does = map[string]string{ModeRefuse: "refuse connections", ModeDrop: "drop all packets"}
+	did  = map[string]string{ModeRefuse: "refused connections", ModeDrop: "dropped all packets"}
+)
 
 // Fades reports whether the change ends by itself unless it is made again.
 func (c Change) Fades() bool { return c.Kind == KindGateway || c.Kind == KindAPI }

@@ -148,7 +148,7 @@ func (p *Plan) slowRemote(ctx context.Context, lost string) error {
 	if err != nil {
 		return err
 	}
-	given, err := drill.GatewayByHand(ctx, there)
+	given, kind, err := drill.GatewayByHand(ctx, there)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (p *Plan) slowRemote(ctx context.Context, lost string) error {
 	}
 	p.changes = append(p.changes, drill.Change{
 		Kind: drill.KindSlow, Context: there.Context, Namespace: api.SystemNamespace, Name: drill.RelayName,
-		Relay: &drill.Relay{Cluster: lost, Delay: durationOf(p.Spec.Delay), Image: p.image()},
+		Relay: &drill.Relay{Cluster: lost, Delay: durationOf(p.Spec.Delay), Image: p.image(), Type: kind},
 	})
 	return nil
 }
