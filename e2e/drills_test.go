@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,32 +21,27 @@ import (
 	"github.com/isthmus-mesh/isthmus/drill"
 )
 
-// Namespaces of the drills: in one, clusters besides east serve, so that requests move; in the other east's own
-// pods do, and west's.
-const (
-	drillsAway = "drills-away"
-	drillsHome = "drills-home"
-)
-
 // drilled is one scenario, broken by what works on any cluster, and what is wanted beyond a verdict of pass.
 type drilled struct {
-	scenario  string
-	namespace string
-	flags     []string
-	lossless  bool // no request fails
-	clean     bool // none fails that begins 2 s after the break or later
-	noticed   bool // the link says that something is broken, and that all is well again
+	scenario string
+	flags    []string
+	home     bool // own pods of east serve; otherwise clusters besides it, so that requests move
+	lossless bool // no request fails
+	clean    bool // none fails that begins 2 s after the break or later
+	noticed  bool // the link says that something is broken, and that all is well again
 }
 
+var wholeCluster = drilled{scenario: drill.ScenarioWholeCluster, flags: []string{"--remote", "west", "--means", "mesh"}, clean: true, noticed: true}
+
 var allDrills = []drilled{
-	{scenario: drill.ScenarioLocalEndpoints, namespace: drillsHome, lossless: true},
-	{scenario: drill.ScenarioGatewayRefuse, namespace: drillsAway, flags: []string{"--remote", "west", "--means", "mesh"}, lossless: true, noticed: true},
-	{scenario: drill.ScenarioGatewayDrop, namespace: drillsAway, flags: []string{"--remote", "west", "--means", "mesh"}, clean: true, noticed: true},
-	{scenario: drill.ScenarioAPIServer, namespace: drillsAway, flags: []string{"--remote", "west", "--means", "mesh"}, lossless: true, noticed: true},
-	{scenario: drill.ScenarioControlPlane, namespace: drillsAway, lossless: true},
-	{scenario: drill.ScenarioWholeCluster, namespace: drillsAway, flags: []string{"--remote", "west", "--means", "mesh"}, clean: true, noticed: true},
-	{scenario: drill.ScenarioSlow, namespace: drillsAway, flags: []string{"--remote", "west"}, lossless: true},
-	{scenario: drill.ScenarioFlap, namespace: drillsAway, flags: []string{"--remote", "west", "--means", "mesh"}, lossless: true},
+	{scenario: drill.ScenarioLocalEndpoints, home: true, lossless: true},
+	{scenario: drill.ScenarioGatewayRefuse, flags: []string{"--remote", "west", "--means", "mesh"}, lossless: true, noticed: true},
+	{scenario: drill.ScenarioGatewayDrop, flags: []string{"--remote", "west", "--means", "mesh"}, clean: true, noticed: true},
+	{scenario: drill.ScenarioAPIServer, flags: []string{"--remote", "west", "--means", "mesh"}, lossless: true, noticed: true},
+	{scenario: drill.ScenarioControlPlane, lossless: true},
+	wholeCluster,
+	{scenario: drill.ScenarioSlow, flags: []string{"--remote", "west"}, lossless: true},
+	{scenario: drill.ScenarioFlap, flags: []string{"--remote", "west", "--means", "mesh"}, lossless: true},
 }
 
 // How long the parts of each drill last, and how many requests are sent each second.
@@ -60,28 +54,32 @@ const (
 
 // Every scenario passes at 100 requests a second.
 func TestDrills(t *testing.T) {
-	drillServices(t)
+	const away, home = "drills-away", "drills-home"
+	serve(t, away, others(t, away))
+	serve(t, home, []*Cluster{mesh.West, mesh.East})
 	for _, d := range allDrills {
 		t.Run(d.scenario, func(t *testing.T) {
 			began := time.Now()
-			r := runDrill(t, d)
+			ns := away
+			if d.home {
+				ns = home
+			}
+			r := runDrill(t, d, ns)
 			d.judge(t, r)
 			t.Logf("%s: %s in %.0f s, %d requests, %d failed; %s", d.scenario, strings.ToUpper(r.Verdict), time.Since(began).Seconds(), r.Requests, r.Errors, r.What)
 		})
 	}
 }
 
-// drillServices starts what is drilled. Of two clusters the one that is left answers for itself; with a third,
-// requests move.
-func drillServices(t *testing.T) {
+// others are the clusters besides east from which a service is drilled that has the namespace. Where there are only
+// two clusters, the one that is left answers for itself.
+func others(t *testing.T, namespace string) []*Cluster {
 	t.Helper()
-	away := []*Cluster{mesh.West, mesh.East}
-	if mesh.North != nil {
-		mesh.North.Namespace(t, drillsAway, true)
-		away[1] = mesh.North
+	if mesh.North == nil {
+		return []*Cluster{mesh.West, mesh.East}
 	}
-	serve(t, drillsAway, away)
-	serve(t, drillsHome, []*Cluster{mesh.West, mesh.East})
+	mesh.North.Namespace(t, namespace, true)
+	return []*Cluster{mesh.West, mesh.North}
 }
 
 // serve exports echo from clusters and waits until east is answered by those that it should be.
@@ -101,19 +99,19 @@ func serve(t *testing.T, namespace string, in []*Cluster) {
 	caller.Reaches(t, "http://echo."+namespace+".svc.clusterset.local", time.Minute, answer...)
 }
 
-// args are the command line of the drill.
-func (d drilled) args(more ...string) []string {
-	args := []string{"drill", d.scenario, "--context", mesh.East.Name, "--service", d.namespace + "/echo", "--rate", fmt.Sprint(drillRate)}
+// args are the command line of the drill on echo of a namespace.
+func (d drilled) args(namespace string, more ...string) []string {
+	args := []string{"drill", d.scenario, "--context", mesh.East.Name, "--service", namespace + "/echo", "--rate", fmt.Sprint(drillRate)}
 	args = append(args, "--baseline", drillBaseline.String(), "--duration", drillBroken.String(), "--after", drillAfter.String())
 	return append(append(args, d.flags...), more...)
 }
 
 // runDrill does a drill. That it did not pass is in the result; that it could not be done ends the test.
-func runDrill(t *testing.T, d drilled) drill.Result {
+func runDrill(t *testing.T, d drilled, namespace string) drill.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	out, err := mesh.run(ctx, d.args("-o", "json")...)
+	out, err := mesh.run(ctx, d.args(namespace, "-o", "json")...)
 	var r drill.Result
 	if jsonErr := json.Unmarshal([]byte(out), &r); jsonErr != nil || r.Verdict == "" {
 		t.Fatalf("%v, %v", err, jsonErr)
@@ -165,26 +163,28 @@ func (c *Cluster) noDrill(ctx context.Context, namespace string) error {
 	return err
 }
 
-// underWay starts a drill that takes long, and returns when what it breaks is broken.
-func underWay(t *testing.T, d drilled) (cmd *exec.Cmd, wait func() error) {
+// running is a drill in the background.
+type running struct {
+	*exec.Cmd
+	errs  lockedBuffer
+	ended chan error
+}
+
+// underWay loses all of west, for minutes, and returns when that is so.
+func underWay(t *testing.T, namespace string) *running {
 	t.Helper()
-	var errs bytes.Buffer
-	cmd = mesh.command(t.Context(), d.args("--duration", "5m")...)
-	cmd.Stderr = &errs
-	if err := cmd.Start(); err != nil {
+	r := &running{Cmd: mesh.command(t.Context(), wholeCluster.args(namespace, "--duration", "5m")...), ended: make(chan error, 1)}
+	r.Stderr = &r.errs
+	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	wait = func() error {
-		select {
-		case err := <-ended:
-			return err
-		case <-time.After(time.Minute):
-			return fmt.Errorf("it did not end: %s", errs.String())
+	go func() { r.ended <- r.Wait() }()
+	t.Cleanup(func() {
+		_ = r.Process.Kill()
+		if t.Failed() {
+			t.Logf("the drill said:\n%s", r.errs.String())
 		}
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	})
 	Eventually(t, time.Minute, "the drill breaks the link", func(ctx context.Context) error {
 		link, err := mesh.East.Link(ctx, mesh.West.Name)
 		if err == nil && (link.Status.Fault != drill.ModeDrop || !strings.HasPrefix(link.Status.Message, "a drill has ")) {
@@ -193,7 +193,19 @@ func underWay(t *testing.T, d drilled) (cmd *exec.Cmd, wait func() error) {
 		return err
 	})
 	mesh.East.WaitLink(t, mesh.West.Name, time.Minute, v1alpha1.LinkDegraded, v1alpha1.LinkLost)
-	return cmd, wait
+	return r
+}
+
+// wait returns how the drill ended.
+func (r *running) wait(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-r.ended:
+		return err
+	case <-time.After(time.Minute):
+		t.Fatal("the drill did not end")
+		return nil
+	}
 }
 
 // exitCode is that of a command that ran.
@@ -207,24 +219,22 @@ func exitCode(err error) int {
 // A second drill is refused while one runs. One that is killed leaves nothing broken for longer than its faults live,
 // and a note by which the rest is undone.
 func TestDrillKilled(t *testing.T) {
-	drillServices(t)
-	whole := drilled{scenario: drill.ScenarioWholeCluster, namespace: drillsAway, flags: []string{"--remote", "west", "--means", "mesh"}}
-	cmd, wait := underWay(t, whole)
-	out, err := mesh.run(t.Context(), whole.args()...)
+	const ns = "drills-killed"
+	serve(t, ns, others(t, ns))
+	first := underWay(t, ns)
+	_, err := mesh.run(t.Context(), wholeCluster.args(ns)...)
 	if exitCode(err) != 1 || !strings.Contains(err.Error(), "another drill runs, noted in ") || !strings.Contains(err.Error(), "next: ") {
-		t.Errorf("a second drill: %v\n%s", err, out)
+		t.Errorf("a second drill: %v", err)
 	}
-	if err := cmd.Process.Kill(); err != nil {
+	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = wait()
+	_ = first.wait(t)
 	killed := time.Now()
 	mesh.East.WaitLink(t, mesh.West.Name, time.Minute, v1alpha1.LinkConnected)
 	t.Logf("whole again %.0f s after the kill, by itself", time.Since(killed).Seconds())
-	mesh.CLI(t, "drill", "restore", "--context", mesh.all()[len(mesh.all())-1].Name, "--force")
-	for _, c := range mesh.all() {
-		Eventually(t, 30*time.Second, "nothing is left of the drill", func(ctx context.Context) error { return c.noDrill(ctx, drillsAway) })
-	}
+	mesh.CLI(t, "drill", "restore", "--context", mesh.West.Name, "--force")
+	nothingLeft(t, ns)
 	if out := mesh.CLI(t, "drill", "restore", "--context", mesh.East.Name); !strings.Contains(out, "nothing to restore") {
 		t.Errorf("restored twice: %s", out)
 	}
@@ -232,18 +242,25 @@ func TestDrillKilled(t *testing.T) {
 
 // A drill that is interrupted restores everything at once.
 func TestDrillInterrupted(t *testing.T) {
-	drillServices(t)
-	cmd, wait := underWay(t, drilled{scenario: drill.ScenarioWholeCluster, namespace: drillsAway, flags: []string{"--remote", "west", "--means", "mesh"}})
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+	const ns = "drills-interrupted"
+	serve(t, ns, others(t, ns))
+	r := underWay(t, ns)
+	if err := r.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if err := wait(); exitCode(err) != 130 {
+	if err := r.wait(t); exitCode(err) != 130 {
 		t.Errorf("it ended with %v", err)
 	}
-	for _, c := range mesh.all() {
-		Eventually(t, 10*time.Second, "nothing is left of the drill", func(ctx context.Context) error { return c.noDrill(ctx, drillsAway) })
-	}
+	nothingLeft(t, ns)
 	mesh.East.WaitLink(t, mesh.West.Name, time.Minute, v1alpha1.LinkConnected)
+}
+
+// nothingLeft waits until no cluster has anything of a drill; the status of a link follows its spec.
+func nothingLeft(t *testing.T, namespace string) {
+	t.Helper()
+	for _, c := range mesh.all() {
+		Eventually(t, 10*time.Second, "nothing is left of the drill", func(ctx context.Context) error { return c.noDrill(ctx, namespace) })
+	}
 }
 
 // A service that has nowhere to go is not drilled, and nothing is changed to find that out.
@@ -251,17 +268,12 @@ func TestDrillNowhereToGo(t *testing.T) {
 	const ns = "drills-nowhere"
 	serve(t, ns, []*Cluster{mesh.West})
 	for _, scenario := range []string{drill.ScenarioGatewayRefuse, drill.ScenarioGatewayDrop, drill.ScenarioWholeCluster, drill.ScenarioFlap} {
-		d := drilled{scenario: scenario, namespace: ns, flags: []string{"--means", "mesh", "--force"}}
-		_, err := mesh.run(t.Context(), d.args()...)
+		_, err := mesh.run(t.Context(), drilled{scenario: scenario}.args(ns, "--means", "mesh", "--force")...)
 		if exitCode(err) != 1 || !strings.Contains(err.Error(), "without west nobody would answer") || !strings.Contains(err.Error(), "next: isthmus export "+ns+"/echo") {
 			t.Errorf("%s: %v", scenario, err)
 		}
 	}
-	for _, c := range mesh.all() {
-		if err := c.noDrill(t.Context(), ns); err != nil {
-			t.Error(err)
-		}
-	}
+	nothingLeft(t, ns)
 }
 
 // all are the clusters that there are.
