@@ -8,14 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/drill"
@@ -52,11 +57,12 @@ const (
 	drillAfter    = 4 * time.Second
 )
 
-// Every scenario passes at 100 requests a second.
+// Every scenario passes at 100 requests a second, with the rights of the sample and no others.
 func TestDrills(t *testing.T) {
 	const away, home = "drills-away", "drills-home"
 	serve(t, away, others(t, away))
 	serve(t, home, []*Cluster{mesh.West, mesh.East})
+	account := drillAccount(t, away, home)
 	for _, d := range allDrills {
 		t.Run(d.scenario, func(t *testing.T) {
 			began := time.Now()
@@ -64,7 +70,7 @@ func TestDrills(t *testing.T) {
 			if d.home {
 				ns = home
 			}
-			r := runDrill(t, d, ns)
+			r := runDrill(t, d, ns, account)
 			d.judge(t, r)
 			t.Logf("%s: %s in %.0f s, %d requests, %d failed; %s", d.scenario, strings.ToUpper(r.Verdict), time.Since(began).Seconds(), r.Requests, r.Errors, r.What)
 		})
@@ -99,6 +105,64 @@ func serve(t *testing.T, namespace string, in []*Cluster) {
 	caller.Reaches(t, "http://echo."+namespace+".svc.clusterset.local", time.Minute, answer...)
 }
 
+// drillRights are the rights that the sample gives to whoever drills.
+const drillRights = "../samples/drills/rights.yaml"
+
+// drillAccount makes an account in each cluster that may do no more than the sample says, and returns a
+// kubeconfig with its tokens.
+func drillAccount(t *testing.T, namespaces ...string) string {
+	t.Helper()
+	const account, home = "driller", "isthmus-system"
+	config := clientcmdapi.NewConfig()
+	for _, c := range mesh.all() {
+		c.Apply(t, "", drillRights)
+		c.ApplyYAML(t, home, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: "+account+"}\n")
+		subject := "subjects: [{kind: ServiceAccount, name: " + account + ", namespace: " + home + "}]\n"
+		bind := func(kind, role string) string {
+			return "apiVersion: rbac.authorization.k8s.io/v1\nkind: " + kind + "\nmetadata: {name: " + role + "}\n" +
+				"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: " + role + "}\n" + subject
+		}
+		c.ApplyYAML(t, "", bind("ClusterRoleBinding", "isthmus-drill-look"))
+		c.ApplyYAML(t, home, bind("RoleBinding", "isthmus-drill-mesh"))
+		for _, ns := range namespaces {
+			if _, err := c.Kube.CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{}); err == nil {
+				c.ApplyYAML(t, ns, bind("RoleBinding", "isthmus-drill-service"))
+			}
+		}
+		t.Cleanup(func() { c.dropDrillAccount(t, home, account) })
+		token, err := c.Kube.CoreV1().ServiceAccounts(home).CreateToken(t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Clusters[c.Name] = &clientcmdapi.Cluster{Server: c.config.Host, CertificateAuthorityData: c.config.CAData}
+		config.AuthInfos[c.Name] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+		config.Contexts[c.Name] = &clientcmdapi.Context{Cluster: c.Name, AuthInfo: c.Name}
+	}
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (c *Cluster) dropDrillAccount(t *testing.T, home, account string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	rbac := schema.GroupVersion{Group: "rbac.authorization.k8s.io", Version: "v1"}
+	for _, err := range []error{
+		c.Delete(ctx, rbac.WithResource("clusterrolebindings"), "", "isthmus-drill-look"),
+		c.Delete(ctx, rbac.WithResource("rolebindings"), home, "isthmus-drill-mesh"),
+		c.Delete(ctx, rbac.WithResource("clusterroles"), "", "isthmus-drill-look"),
+		c.Delete(ctx, rbac.WithResource("clusterroles"), "", "isthmus-drill-mesh"),
+		c.Delete(ctx, rbac.WithResource("clusterroles"), "", "isthmus-drill-service"),
+		c.Delete(ctx, schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}, home, account),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", c.Name, err)
+		}
+	}
+}
+
 // args are the command line of the drill on echo of a namespace.
 func (d drilled) args(namespace string, more ...string) []string {
 	args := []string{"drill", d.scenario, "--context", mesh.East.Name, "--service", namespace + "/echo", "--rate", fmt.Sprint(drillRate)}
@@ -107,11 +171,11 @@ func (d drilled) args(namespace string, more ...string) []string {
 }
 
 // runDrill does a drill. That it did not pass is in the result; that it could not be done ends the test.
-func runDrill(t *testing.T, d drilled, namespace string) drill.Result {
+func runDrill(t *testing.T, d drilled, namespace, kubeconfig string) drill.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	out, err := mesh.run(ctx, d.args(namespace, "-o", "json")...)
+	out, err := mesh.run(ctx, d.args(namespace, "-o", "json", "--kubeconfig", kubeconfig)...)
 	var r drill.Result
 	if jsonErr := json.Unmarshal([]byte(out), &r); jsonErr != nil || r.Verdict == "" {
 		t.Fatalf("%v, %v", err, jsonErr)
@@ -225,6 +289,10 @@ func TestDrillKilled(t *testing.T) {
 	_, err := mesh.run(t.Context(), wholeCluster.args(ns)...)
 	if exitCode(err) != 1 || !strings.Contains(err.Error(), "another drill runs, noted in ") || !strings.Contains(err.Error(), "next: ") {
 		t.Errorf("a second drill: %v", err)
+	}
+	status, _ := mesh.run(t.Context(), "status", mesh.East.Name) // the exit code tells of the link
+	if !strings.Contains(status, "drill: whole-cluster on "+ns+"/echo by ") || !strings.Contains(status, "a drill has its API server answer nothing") {
+		t.Errorf("the status does not tell of the drill:\n%s", status)
 	}
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
