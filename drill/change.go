@@ -26,6 +26,8 @@ type Change struct {
 	Cut *Cut `json:"cut,omitempty"`
 	// Relay is for KindSlow.
 	Relay *Relay `json:"relay,omitempty"`
+	// Fault is for KindGateway and KindAPI.
+	Fault *Fault `json:"fault,omitempty"`
 }
 
 // Kinds of changes.
@@ -34,6 +36,9 @@ const (
 	KindClient = "client" // the Deployment that sends the load; made by StartClient
 	KindCut    = "cut"    // the network of a sandbox
 	KindSlow   = "slow"   // a relay before the east-west gateway of a cluster
+
+	KindGateway = "gateway" // the east-west gateway of Context breaks its own listener
+	KindAPI     = "api"     // the control plane of Context does without the API server that link Name leads to
 )
 
 // Cut is a cut of a sandbox's network: see the package sandbox for the words.
@@ -68,6 +73,10 @@ func (c Change) String() string {
 		return fmt.Sprintf("cut %s off from %s (%s)", what, from, c.Cut.Mode)
 	case KindSlow:
 		return c.Relay.String()
+	case KindGateway:
+		return fmt.Sprintf("have the east-west gateway of %s %s, by its own sockets", c.Fault.Cluster, does[c.Fault.Mode])
+	case KindAPI:
+		return fmt.Sprintf("have the control plane of %s do as if the API server of %s %s", c.Context, c.Fault.Cluster, did[c.Fault.Mode])
 	}
 	return "change of unknown kind " + c.Kind
 }
@@ -93,6 +102,10 @@ func (c Change) Make(ctx context.Context, h Hands) error {
 		return h.Cut(ctx, *c.Cut)
 	case KindSlow:
 		return c.Relay.put(ctx, h, c.Context)
+	case KindGateway:
+		return c.breakGateway(ctx, h)
+	case KindAPI:
+		return c.breakAPI(ctx, h)
 	case KindClient:
 		return nil // StartClient does
 	}
@@ -110,6 +123,10 @@ func (c Change) Undo(ctx context.Context, h Hands) error {
 		return h.Heal(ctx, c.Cut.Dir)
 	case KindSlow:
 		return c.Relay.remove(ctx, h, c.Context)
+	case KindGateway:
+		return c.mendGateway(ctx, h)
+	case KindAPI:
+		return c.mendAPI(ctx, h)
 	}
 	return fmt.Errorf("a change of unknown kind %q: a newer isthmus made it", c.Kind)
 }

@@ -23,6 +23,9 @@ type Scenario struct {
 	// drill ends, also when Break failed half-way. It may be called twice.
 	Break   func(ctx context.Context) error
 	Restore func(ctx context.Context) error
+	// Keep, if set, goes on having broken what would end by itself, from the break to the
+	// restore, until its context ends. Its error ends the drill.
+	Keep func(ctx context.Context) error
 	// Noticed, if set, waits until the mesh itself says what is broken.
 	Noticed func(ctx context.Context) error
 	// During, if set, goes on breaking and mending until its context ends.
@@ -52,6 +55,7 @@ type Result struct {
 	Service  string  `json:"service,omitempty"` // NAMESPACE/NAME; Run leaves it to its caller
 	From     string  `json:"from,omitempty"`    // the cluster that the load came from; likewise
 	Rate     float64 `json:"rate,omitempty"`    // requests per second that were wanted; likewise
+	Means    string  `json:"means,omitempty"`   // by which it was broken, where there are several; likewise
 	Marks
 	Objectives Objectives `json:"objectives"`
 	Measured
@@ -157,7 +161,10 @@ func (r *runner) phases(ctx context.Context) (err error) {
 	if err := r.opts.Scenario.Break(ctx); err != nil {
 		return fmt.Errorf("break: %w", err)
 	}
-	if err := r.hold(ctx); err != nil {
+	kept, stop := r.keep(ctx)
+	err = r.hold(kept)
+	stop()
+	if err != nil {
 		return err
 	}
 	r.opts.Progress("restore")
@@ -166,6 +173,23 @@ func (r *runner) phases(ctx context.Context) (err error) {
 		return fmt.Errorf("restore: %w", err)
 	}
 	return r.watchReturn(ctx)
+}
+
+// keep keeps broken what fades, until stop, which waits for that. Where it does not stay broken, the context
+// that is returned ends with why.
+func (r *runner) keep(ctx context.Context) (kept context.Context, stop func()) {
+	if r.opts.Scenario.Keep == nil {
+		return ctx, func() {}
+	}
+	kept, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.opts.Scenario.Keep(kept); err != nil && kept.Err() == nil {
+			cancel(fmt.Errorf("keep it broken: %w", err))
+		}
+	}()
+	return kept, func() { cancel(nil); <-done }
 }
 
 // adaptObjectives asks for no cluster where the answers do not name theirs.

@@ -145,3 +145,34 @@ func TestRunWithoutLoad(t *testing.T) {
 		t.Errorf("err %v", err)
 	}
 }
+
+// What does not stay broken ends the drill, and the restore comes when nobody breaks any more.
+func TestRunKeeps(t *testing.T) {
+	s, url := newService(t)
+	breaking := false
+	scenario := Scenario{
+		Name:  "test",
+		Break: func(context.Context) error { s.cluster.Store("west"); return nil },
+		Restore: func(context.Context) error {
+			s.cluster.Store("east")
+			if breaking {
+				return errors.New("it is being broken still")
+			}
+			return nil
+		},
+		Keep: func(ctx context.Context) error {
+			breaking = true
+			<-ctx.Done()
+			breaking = false
+			return nil
+		},
+	}
+	if result, err := Run(t.Context(), testOptions(url, scenario)); err != nil || result.Verdict != Pass {
+		t.Errorf("%q, %v", result.Reasons, err)
+	}
+	lapsed := errors.New("it ended by itself")
+	scenario.Keep = func(context.Context) error { return lapsed }
+	if _, err := Run(t.Context(), testOptions(url, scenario)); !errors.Is(err, lapsed) || s.cluster.Load() != "east" {
+		t.Errorf("err %v, cluster %v", err, s.cluster.Load())
+	}
+}

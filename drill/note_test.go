@@ -47,6 +47,7 @@ spec:
 func real(t *testing.T) (*cluster.Cluster, string) {
 	t.Helper()
 	env := testenv.Start(t)
+	env.InstallIsthmus(t)
 	c, err := cluster.New("east", env.Config)
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +114,8 @@ func TestChangesAndNote(t *testing.T) {
 		}
 	})
 	t.Run("slow", func(t *testing.T) { testSlow(ctx, t, c, h) })
+	t.Run("relay of a NodePort", func(t *testing.T) { testRelayOfNodePort(ctx, t, c) })
+	t.Run("fault of a link", func(t *testing.T) { testLinkFault(ctx, t, c, h) })
 	t.Run("undo goes on", func(t *testing.T) {
 		healed := false
 		h.Heal = func(context.Context, string) error { healed = true; return errors.New("no") }
@@ -180,7 +183,7 @@ func testSlow(ctx context.Context, t *testing.T, c *cluster.Cluster, h Hands) {
 	slow := Change{Kind: KindSlow, Context: "east", Relay: &Relay{Cluster: "east", Delay: time.Second, Image: "example/samples"}}
 	given := func(want string) {
 		t.Helper()
-		if got, err := GatewayByHand(ctx, c); err != nil || got != want {
+		if got, _, err := GatewayByHand(ctx, c); err != nil || got != want {
 			t.Errorf("the gateway's addresses are %q, want %q, %v", got, want, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -26,10 +27,19 @@ type PodLoad struct {
 	Timeout                   time.Duration // for one request
 }
 
+// Bounds of how many requests may be under way at once.
+const leastConcurrency, mostConcurrency = 64, 4096
+
+// concurrency lets the load go on at its rate though every request takes its whole timeout: one that is held up
+// by others would be measured from too late.
+func (l PodLoad) concurrency() int {
+	return min(max(leastConcurrency, int(math.Ceil(l.Rate*l.Timeout.Seconds()))), mostConcurrency)
+}
+
 // Run sends the load until ctx ends. Times of the records are moved to this
 // machine's clock, so that they compare with what was broken from here.
 func (l PodLoad) Run(ctx context.Context, each func(load.Record)) error {
-	command := []string{"/isthmus-samples", "client", l.URL, "--watch", "--rate", fmt.Sprint(l.Rate), "--timeout", l.Timeout.String(), "--concurrency", "64", "--duration", orphanLimit.String()}
+	command := []string{"/isthmus-samples", "client", l.URL, "--watch", "--rate", fmt.Sprint(l.Rate), "--timeout", l.Timeout.String(), "--concurrency", fmt.Sprint(l.concurrency()), "--duration", orphanLimit.String()}
 	out, in := io.Pipe()
 	var stderr bytes.Buffer
 	done := make(chan error, 1)

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,6 +29,9 @@ type Relay struct {
 	Cluster string        `json:"cluster"` // name of the cluster whose gateway is slowed
 	Delay   time.Duration `json:"delay"`   // of a round trip
 	Image   string        `json:"image"`
+	// Type is that of the relay's Service: the gateway's own, since what makes that reachable makes
+	// the relay so. Empty means LoadBalancer.
+	Type corev1.ServiceType `json:"type,omitempty"`
 }
 
 func (r Relay) String() string {
@@ -62,15 +66,42 @@ func relayAddress(ctx context.Context, in *cluster.Cluster) (address string, err
 		if err != nil {
 			return "", err
 		}
-		for _, i := range s.Status.LoadBalancer.Ingress {
-			if i.IP != "" {
-				address = net.JoinHostPort(i.IP, strconv.Itoa(api.PortEastWest))
-				return "", nil
-			}
+		all, err := relayAddresses(ctx, in, s)
+		if err != nil {
+			return "", err
 		}
-		return "its Service has no load balancer address yet", nil
+		if len(all) == 0 {
+			return fmt.Sprintf("its Service, a %s, has no address yet", s.Spec.Type), nil
+		}
+		address = all[0]
+		return "", nil
 	})
 	return address, err
+}
+
+// relayAddresses are those of a load balancer, or the nodes' where the Service is a NodePort.
+func relayAddresses(ctx context.Context, in *cluster.Cluster, s *corev1.Service) ([]string, error) {
+	var out []string
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		if i.IP != "" {
+			out = append(out, net.JoinHostPort(i.IP, strconv.Itoa(api.PortEastWest)))
+		}
+	}
+	if s.Spec.Type != corev1.ServiceTypeNodePort || len(s.Spec.Ports) == 0 || s.Spec.Ports[0].NodePort == 0 {
+		return out, nil
+	}
+	nodes, err := in.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the nodes of a NodePort in %s: %w", in.Context, err)
+	}
+	for _, n := range nodes.Items {
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP {
+				out = append(out, net.JoinHostPort(a.Address, strconv.Itoa(int(s.Spec.Ports[0].NodePort))))
+			}
+		}
+	}
+	return out, nil
 }
 
 // put leads peers to the relay.
@@ -97,7 +128,7 @@ func (r Relay) remove(ctx context.Context, h Hands, name string) error {
 	if err != nil {
 		return err
 	}
-	given, err := GatewayByHand(ctx, in)
+	given, _, err := GatewayByHand(ctx, in)
 	if err != nil {
 		return err
 	}
@@ -129,18 +160,17 @@ func leadsToRelay(ctx context.Context, in *cluster.Cluster, given string) (bool,
 	if err != nil {
 		return false, fmt.Errorf("read the relay in %s: %w", in.Context, err)
 	}
-	return slices.ContainsFunc(relay.Status.LoadBalancer.Ingress, func(i corev1.LoadBalancerIngress) bool {
-		return given == net.JoinHostPort(i.IP, strconv.Itoa(api.PortEastWest))
-	}), nil
+	all, err := relayAddresses(ctx, in, relay)
+	return slices.Contains(all, given), err
 }
 
-// GatewayByHand returns the addresses of the gateway that were given by hand, or "".
-func GatewayByHand(ctx context.Context, in *cluster.Cluster) (string, error) {
+// GatewayByHand returns the addresses of the gateway that were given by hand, or "", and its Service's type.
+func GatewayByHand(ctx context.Context, in *cluster.Cluster) (string, corev1.ServiceType, error) {
 	s, err := in.Kube.CoreV1().Services(api.SystemNamespace).Get(ctx, api.EastWestName, metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("read the gateway's service in %s: %w", in.Context, err)
+		return "", "", fmt.Errorf("read the gateway's service in %s: %w", in.Context, err)
 	}
-	return s.Annotations[api.AnnotationGatewayAddresses], nil
+	return s.Annotations[api.AnnotationGatewayAddresses], s.Spec.Type, nil
 }
 
 // annotate sets the gateway's addresses, or takes them away.
@@ -164,7 +194,7 @@ func (r Relay) objects() []*unstructured.Unstructured {
 			"apiVersion": "v1", "kind": "Service",
 			"metadata": map[string]any{"name": RelayName, "labels": labels},
 			"spec": map[string]any{
-				"type": "LoadBalancer", "selector": labels,
+				"type": string(cmp.Or(r.Type, corev1.ServiceTypeLoadBalancer)), "selector": labels,
 				"ports": []any{map[string]any{"name": "tls", "port": int64(api.PortEastWest)}},
 			},
 		}},

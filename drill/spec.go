@@ -47,6 +47,7 @@ type Spec struct {
 	Duration Duration `json:"duration,omitempty"`
 	After    Duration `json:"after,omitempty"`
 	Mode     string   `json:"mode,omitempty"`   // refuse or drop, where the scenario leaves it open
+	Means    string   `json:"means,omitempty"`  // mesh or underlay; empty means underlay on a sandbox, mesh elsewhere
 	Period   Duration `json:"period,omitempty"` // flap: how long each state lasts
 	Delay    Duration `json:"delay,omitempty"`  // slow: added to each round trip
 	// Force goes on where a check only warns of harm.
@@ -70,6 +71,12 @@ const (
 	ModeDrop   = "drop"   // packets vanish
 )
 
+// Means by which something is broken.
+const (
+	MeansMesh     = "mesh"     // what is lost breaks itself: gateways their sockets, control planes the way to an API server
+	MeansUnderlay = "underlay" // the network of a sandbox is cut
+)
+
 // WithDefaults checks s and fills what is empty. Errors name the field.
 func (s Spec) WithDefaults() (Spec, error) {
 	if !slices.Contains(Scenarios(), s.Scenario) {
@@ -86,6 +93,9 @@ func (s Spec) WithDefaults() (Spec, error) {
 	set(&s.Period, Duration(3*time.Second))
 	set(&s.Delay, Duration(200*time.Millisecond))
 	if err := s.setMode(); err != nil {
+		return s, err
+	}
+	if err := s.checkMeans(); err != nil {
 		return s, err
 	}
 	return s, s.validate()
@@ -111,6 +121,17 @@ func (s *Spec) setMode() error {
 		return fmt.Errorf("mode %q: scenario %s is the one that breaks by %s", s.Mode, s.Scenario, fixed)
 	}
 	set(&s.Mode, fixed+usual)
+	return nil
+}
+
+// checkMeans refuses means that there are not. Those that are not named are chosen where the clusters are known.
+func (s Spec) checkMeans() error {
+	switch {
+	case s.Means != "" && s.Means != MeansMesh && s.Means != MeansUnderlay:
+		return fmt.Errorf("means %q is neither %s nor %s", s.Means, MeansMesh, MeansUnderlay)
+	case s.Means != "" && s.Mode == "":
+		return fmt.Errorf("means: scenario %s has only one", s.Scenario)
+	}
 	return nil
 }
 

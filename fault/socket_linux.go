@@ -3,6 +3,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,24 +12,32 @@ import (
 // backlog is asked for by a listener that listens again; the kernel cuts it to what it allows.
 const backlog = 4096
 
-// Deafen makes the socket drop every packet that comes, before TCP sees it: a listener answers no SYN, a
-// connection neither hears nor acknowledges. It takes a socket filter that accepts nothing (socket(7),
-// SO_ATTACH_FILTER), which needs no privilege. MPTCP sockets have none. A connection that a
-// deaf listener accepts is deaf, too.
-func Deafen(c syscall.Conn) error {
-	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
-	return control("deafen socket", c, func(fd int) error {
-		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
-	})
-}
+// Deafen cuts a socket off as a firewall does that drops: what it sends dies at the first router, since it may not
+// be passed on (IP_TTL, IPV6_UNICAST_HOPS), so that nobody gets an acknowledgement, nor a listener's SYN+ACK; and what
+// comes waits in the kernel, where readers are not told of less than some MiB (SO_RCVLOWAT). None of that takes
+// a privilege, as a filter on a TCP socket does. It says nothing to peers that no router is before. MPTCP sockets
+// have no such options.
+func Deafen(c syscall.Conn) error { return limit("deafen socket", c, 1, math.MaxInt32) }
 
-// Hear undoes Deafen; a socket that hears is left as it is.
-func Hear(c syscall.Conn) error {
-	return control("undeafen socket", c, func(fd int) error {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); !errors.Is(err, unix.ENOENT) {
+// Hear undoes Deafen: what was kept back is read, and what died is sent again by TCP. A socket that hears is
+// left as it is, but for a limit of hops that somebody else has set.
+func Hear(c syscall.Conn) error { return limit("undeafen socket", c, usualHops, 1) }
+
+// usualHops leaves the limit to the system.
+const usualHops = -1
+
+func limit(what string, c syscall.Conn, hops, readable int) error {
+	return control(what, c, func(fd int) error {
+		family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		if err != nil {
 			return err
 		}
-		return nil
+		if family == unix.AF_INET6 {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, hops)
+		}
+		return errors.Join(err,
+			unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, hops), // of IPv4 in an IPv6 socket, too
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, readable))
 	})
 }
 

@@ -42,15 +42,15 @@ func drillScenarios() []drillScenario {
 		{name: drill.ScenarioLocalEndpoints, short: "Lose all pods of a service in one cluster: does another take over, and does home come back?",
 			long: "The deployments behind the service are scaled to 0, and back. Any cluster."},
 		{name: drill.ScenarioGatewayRefuse, alias: "gateway", remote: true, mode: true, short: "Lose a remote gateway that refuses: is no request lost, does the link say so?",
-			long: "On the sandbox the way to the gateway is cut; elsewhere the gateway is scaled to 0, for all that use it."},
+			long: "The gateway shuts its listener and resets what is open, for all that use it. (Envoy's is scaled to 0.) On a sandbox the way from this cluster to it is cut."},
 		{name: drill.ScenarioGatewayDrop, remote: true, short: "Lose a remote gateway that answers nothing any more: is all well 2 s later?",
-			long: "Sandbox only, whose network it cuts."},
+			long: "The gateway drops what comes to its listener, for all that use it, which takes the built-in data plane. On a sandbox the way from this cluster to it is cut."},
 		{name: drill.ScenarioAPIServer, remote: true, mode: true, short: "Lose the way to a remote API server: nothing may change but the link's state",
-			long: "Sandbox only, whose network it cuts."},
+			long: "The control plane of this cluster does as if the API server were lost. On a sandbox the way to it is cut."},
 		{name: drill.ScenarioControlPlane, short: "Lose the control plane of the cluster that the load comes from: nothing may change",
 			long: "isthmusd is scaled to 0, and back. Any cluster."},
 		{name: drill.ScenarioWholeCluster, remote: true, mode: true, short: "Lose a remote cluster altogether: is all well 2 s later?",
-			long: "Sandbox only: the cluster is cut off from all others."},
+			long: "Its gateway and, in the eyes of all control planes, its API server are lost. On a sandbox the cluster is cut off from all others."},
 		{name: drill.ScenarioSlow, remote: true, short: "Slow the way to a remote gateway: is no request lost?",
 			long: "A relay of ours is put before the gateway, and delays what passes. Any cluster."},
 		{name: drill.ScenarioFlap, remote: true, mode: true, short: "Lose a remote gateway again and again: is no request lost?",
@@ -112,6 +112,9 @@ func addSpec(cmd *cobra.Command, spec *drill.Spec, s drillScenario) {
 	}
 	if s.mode {
 		flags.StringVar(&spec.Mode, "mode", "", "refuse: connections are refused; drop: packets vanish; default as the scenario is meant")
+	}
+	if s.remote && s.name != drill.ScenarioSlow {
+		flags.StringVar(&spec.Means, "means", "", "mesh: what is lost breaks itself, on any cluster; underlay: the sandbox's network is cut; default underlay on a sandbox, mesh elsewhere")
 	}
 	switch s.name {
 	case drill.ScenarioFlap:

@@ -88,6 +88,7 @@ func printStatus(w io.Writer, report meshstatus.Report) error {
 	}
 	printLinks(t, report)
 	printExports(t, report)
+	printDrills(t, report)
 	for _, c := range report.Clusters {
 		for _, p := range c.Problems {
 			fmt.Fprintf(t, "problem seen by %s: %s %s/%s of %s: %s: %s\n", c.Cluster, p.Kind, p.Namespace, p.Name, p.Cluster, p.Reason, p.Message)
@@ -97,6 +98,17 @@ func printStatus(w io.Writer, report meshstatus.Report) error {
 		}
 	}
 	return t.Flush()
+}
+
+// printDrills tells of each drill once: every cluster of the clusterset has its note.
+func printDrills(t io.Writer, report meshstatus.Report) {
+	told := map[string]bool{}
+	for _, c := range report.Clusters {
+		if c.Drill != "" && !told[c.Drill] {
+			told[c.Drill] = true
+			fmt.Fprintf(t, "drill: %s\n", c.Drill)
+		}
+	}
 }
 
 func printLinks(t io.Writer, report meshstatus.Report) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/isthmus-mesh/isthmus/dataplane/proxy"
 	"github.com/isthmus-mesh/isthmus/fault"
 )
@@ -43,9 +45,17 @@ func heard(c net.Conn, patience time.Duration) error {
 	return err
 }
 
+// tryDial connects as a peer would that a router is before: it takes no packet that may not be passed on.
 func tryDial(p *instance, t *testing.T, patience time.Duration) error {
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), p.bound(t, "outbound").Port())
-	c, err := net.DialTimeout("tcp", at.String(), patience)
+	d := net.Dialer{Timeout: patience, Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if err := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MINTTL, 2) }); err != nil {
+			return err
+		}
+		return err
+	}}
+	c, err := d.DialContext(t.Context(), "tcp", at.String())
 	if err == nil {
 		_ = c.Close()
 	}

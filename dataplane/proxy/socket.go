@@ -55,7 +55,7 @@ func (s *socket) accept() {
 	}
 }
 
-// listen does without MPTCP, which nobody in the mesh speaks and whose sockets take no filter.
+// listen does without MPTCP, which nobody in the mesh speaks and whose sockets lack options that drills need.
 func listen(ctx context.Context, network string, addr netip.AddrPort) (net.Listener, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)

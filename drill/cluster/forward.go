@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/tools/portforward"
@@ -62,10 +63,32 @@ func (t *Tunnel) Close() {
 // maxBody bounds what is read of an answer.
 const maxBody = 64 << 20
 
+// AnswerError is an answer other than 200.
+type AnswerError struct {
+	Path, Status string
+	Code         int
+	Text         string // what it said, cut
+}
+
+func (e *AnswerError) Error() string {
+	if e.Text == "" {
+		return fmt.Sprintf("%s answered %s", e.Path, e.Status)
+	}
+	return fmt.Sprintf("%s answered %s: %s", e.Path, e.Status, e.Text)
+}
+
+// maxText is how much of a bad answer goes into its error, in bytes.
+const maxText = 200
+
 // Get asks path of the HTTP server behind the tunnel and returns the body of a
 // good answer.
 func (t *Tunnel) Get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.Addr+path, nil)
+	return t.Do(ctx, http.MethodGet, path)
+}
+
+// Do is Get by another method. An answer other than 200 is an AnswerError.
+func (t *Tunnel) Do(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+t.Addr+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +103,7 @@ func (t *Tunnel) Get(ctx context.Context, path string) ([]byte, error) {
 		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", path, res.Status)
+		return nil, &AnswerError{Path: req.URL.Path, Status: res.Status, Code: res.StatusCode, Text: strings.TrimSpace(string(body[:min(len(body), maxText)]))}
 	}
 	return body, nil
 }
@@ -95,6 +118,20 @@ func (t *Tunnel) GetJSON(ctx context.Context, path string, out any) error {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	return nil
+}
+
+// Do asks path of a pod's port by method and returns the body of a good answer.
+func (c *Cluster) Do(ctx context.Context, namespace, pod string, port int, method, path string) ([]byte, error) {
+	t, err := c.Forward(ctx, namespace, pod, port)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	body, err := t.Do(ctx, method, path)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s/%s of %s: %w", namespace, pod, c.Context, err)
+	}
+	return body, nil
 }
 
 // GetJSON asks path of a pod's port and decodes the answer into out.

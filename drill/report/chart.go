@@ -156,10 +156,10 @@ func (c chart) y(v, limit float64) float64 {
 
 func perSecond(n int) float64 { return float64(n) / drill.Bin.Seconds() }
 
-// nice returns the least of 1, 1.2, 1.6, 2, 4, 6, 8 and their tenfold, hundredfold, ... that is not less than v.
+// nice returns the least of 1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8 and their tenfold, hundredfold, ... that is not less than v.
 func nice(v float64) float64 {
 	for unit := 1.0; ; unit *= 10 {
-		for _, f := range []float64{1, 1.2, 1.6, 2, 4, 6, 8} {
+		for _, f := range []float64{1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8} {
 			if f*unit >= v {
 				return f * unit
 			}

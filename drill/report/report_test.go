@@ -39,7 +39,7 @@ func sample(named bool, want drill.Objectives) drill.Result {
 		records = append(records, r)
 	}
 	d := drill.Result{
-		Scenario: "gateway-drop", What: "cut the east-west gateway of west off from east (drop)", Service: "shop/check<out>", From: "east", Rate: 10,
+		Scenario: "gateway-drop", What: "cut the east-west gateway of west off from east (drop)", Service: "shop/check<out>", From: "east", Rate: 10, Means: "underlay",
 		Marks: marks, Objectives: want, Measured: drill.Judge(records, marks, want), NoticedSeconds: new(2.03), HealedSeconds: new(10.7), Timeline: drill.Timeline(records, marks),
 	}
 	if !named {
@@ -117,7 +117,7 @@ func TestPageOfNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := []float64{nice(0), nice(3), nice(4.1), nice(99), nice(102)}; !slices.Equal(got, []float64{1, 4, 6, 100, 120}) {
+	if got := []float64{nice(0), nice(3), nice(4.1), nice(99), nice(102), nice(2165)}; !slices.Equal(got, []float64{1, 3, 5, 100, 120, 2400}) {
 		t.Errorf("nice: %v", got)
 	}
 }

@@ -60,10 +60,13 @@ func facts(d drill.Result) []string {
 		out = append(out, fmt.Sprintf("%.1f%% of the good answers came from a wrong cluster", 100*d.WrongShare))
 	}
 	if d.NoticedSeconds != nil {
-		out = append(out, fmt.Sprintf("the mesh itself said so after %.2f s", *d.NoticedSeconds))
+		out = append(out, fmt.Sprintf("the mesh itself said that something is broken %.2f s after the break", *d.NoticedSeconds))
 	}
 	if d.HealedSeconds != nil {
-		out = append(out, fmt.Sprintf("and %.2f s after the restore that all is well", *d.HealedSeconds))
+		out = append(out, fmt.Sprintf("the mesh itself said that all is well %.2f s after the restore", *d.HealedSeconds))
+	}
+	if d.Means != "" {
+		out = append(out, "broken by means of the "+d.Means)
 	}
 	return out
 }

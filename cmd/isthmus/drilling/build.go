@@ -35,8 +35,11 @@ func (p *Plan) build(ctx context.Context, h drill.Hands) error {
 	broken := p.changes[1:]
 	p.scenario.Break = func(ctx context.Context) error { return drill.Make(ctx, h, broken) }
 	p.scenario.Restore = func(ctx context.Context) error { return drill.Undo(ctx, h, broken) }
+	keep := func(ctx context.Context) error { return drill.Keep(ctx, h, broken) }
 	if p.Spec.Scenario == drill.ScenarioFlap {
-		p.scenario.During = flap(durationOf(p.Spec.Period), p.scenario.Break, p.scenario.Restore)
+		p.scenario.During = flap(durationOf(p.Spec.Period), p.scenario.Break, p.scenario.Restore, keep)
+	} else {
+		p.scenario.Keep = keep
 	}
 	var whats []string
 	for _, c := range broken {
@@ -46,22 +49,35 @@ func (p *Plan) build(ctx context.Context, h drill.Hands) error {
 	return nil
 }
 
-// flap mends and breaks in turn, beginning with a mending after one period.
-func flap(period time.Duration, breakIt, mend func(context.Context) error) func(context.Context) error {
+// flap mends and breaks in turn, beginning with a mending after one period. While it is broken, keep keeps it so.
+func flap(period time.Duration, breakIt, mend, keep func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		tick := time.NewTicker(period)
-		defer tick.Stop()
-		for next, after := mend, breakIt; ; next, after = after, next {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
+		for broken := true; ; broken = !broken {
+			if err := spend(ctx, period, broken, keep); err != nil || ctx.Err() != nil {
+				return err
+			}
+			next := breakIt
+			if broken {
+				next = mend
 			}
 			if err := next(context.WithoutCancel(ctx)); err != nil { // half a change would race with the restore
 				return err
 			}
 		}
 	}
+}
+
+// spend waits for a period, or until ctx ends.
+func spend(ctx context.Context, period time.Duration, broken bool, keep func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, period)
+	defer cancel()
+	if broken {
+		if err := keep(ctx); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
 }
 
 func (p *Plan) localEndpoints(ctx context.Context) error {
@@ -123,7 +139,7 @@ func (p *Plan) remote(ctx context.Context) error {
 		return err
 	}
 	p.Findings = append(p.Findings, s.linksFound(lost)...)
-	if s.lab != nil {
+	if p.Spec.Means == drill.MeansUnderlay {
 		p.Findings = append(p.Findings, s.cutsFound(ctx))
 	}
 	switch p.Spec.Scenario {

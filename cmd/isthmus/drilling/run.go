@@ -70,7 +70,7 @@ func (p *Plan) measure(ctx context.Context, progress func(string)) (drill.Result
 		Scenario: p.scenario, Objectives: p.objectives, Load: load.Run, Progress: progress,
 		Baseline: durationOf(p.Spec.Baseline), Hold: durationOf(p.Spec.Duration), After: durationOf(p.Spec.After),
 	})
-	result.Service, result.From, result.Rate = p.Spec.Service, s.home, p.Spec.Rate
+	result.Service, result.From, result.Rate, result.Means = p.Spec.Service, s.home, p.Spec.Rate, p.Spec.Means
 	return result, err
 }
 

@@ -154,20 +154,23 @@ func TestLostCluster(t *testing.T) {
 	}
 }
 
-// What needs a network to cut is refused where there is none, with what is possible there.
-func TestRefusedWithoutSandbox(t *testing.T) {
-	for _, name := range []string{drill.ScenarioGatewayDrop, drill.ScenarioAPIServer, drill.ScenarioWholeCluster} {
+// The underlay cannot be cut where there is none, and the mesh can break nothing without a way to the clusters.
+func TestRefusedMeans(t *testing.T) {
+	for _, name := range []string{drill.ScenarioGatewayDrop, drill.ScenarioAPIServer, drill.ScenarioWholeCluster, drill.ScenarioFlap} {
 		s := eastSees(name, map[string]uint32{"west": 1, "north": 1}, connected)
+		s.spec.Means = drill.MeansUnderlay
 		p := &Plan{Spec: s.spec, seen: s}
 		err := p.breakRemote(t.Context(), "west")
-		if !errors.Is(err, ErrCannot) || !strings.Contains(Next(err), "possible on any cluster: gateway-refuse") {
+		if !errors.Is(err, ErrCannot) || !strings.Contains(Next(err), "--means mesh") {
 			t.Errorf("%s: %v, next %q", name, err, Next(err))
 		}
 	}
-	s := eastSees(drill.ScenarioGatewayRefuse, map[string]uint32{"west": 1, "north": 1}, connected)
-	p := &Plan{Spec: s.spec, seen: s}
-	if err := p.breakRemote(t.Context(), "west"); err == nil || !strings.Contains(err.Error(), "no context of the kubeconfig leads to west") {
-		t.Errorf("without a context for west: %v", err)
+	for _, name := range []string{drill.ScenarioGatewayRefuse, drill.ScenarioWholeCluster} {
+		s := eastSees(name, map[string]uint32{"west": 1, "north": 1}, connected)
+		p := &Plan{Spec: s.spec, seen: s}
+		if err := p.breakRemote(t.Context(), "west"); err == nil || !strings.Contains(err.Error(), "no context of the kubeconfig leads to west") {
+			t.Errorf("%s without a context for west: %v", name, err)
+		}
 	}
 }
 
@@ -180,11 +183,16 @@ func TestFlap(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 3500*time.Millisecond)
 		defer cancel()
-		if err := flap(time.Second, step("break"), step("mend"))(ctx); err != nil {
+		if err := flap(time.Second, step("break"), step("mend"), step("keep"))(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if want := []string{"mend", "break", "mend"}; !slices.Equal(steps, want) {
+		if want := []string{"keep", "mend", "break", "keep", "mend"}; !slices.Equal(steps, want) {
 			t.Errorf("%v, want %v", steps, want)
+		}
+		lapsed := errors.New("it ended by itself")
+		err := flap(time.Second, step("break"), step("mend"), func(context.Context) error { return lapsed })(t.Context())
+		if !errors.Is(err, lapsed) {
+			t.Errorf("what did not stay broken: %v", err)
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
+	"github.com/isthmus-mesh/isthmus/drill"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/federation"
 )
@@ -60,6 +61,7 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 		"exports":       out.readExports,
 		"imports":       out.readImports,
 		"proxies":       out.readProxies,
+		"drill":         out.readDrill,
 	} {
 		if err := read(ctx, c); err != nil {
 			out.Notes = append(out.Notes, fmt.Sprintf("%s: %v", what, err))
@@ -67,6 +69,18 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 	}
 	slices.Sort(out.Notes)
 	return out
+}
+
+func (out *Cluster) readDrill(ctx context.Context, c *cluster.Cluster) error {
+	note, err := drill.ReadNote(ctx, c)
+	if err != nil || note == nil {
+		return err
+	}
+	out.Drill = note.String()
+	if !note.Running(time.Now()) {
+		out.Drill += "; without a sign of life since " + note.Seen.UTC().Format(time.RFC3339) + ", so isthmus drill restore"
+	}
+	return nil
 }
 
 func (out *Cluster) readVersion(ctx context.Context, c *cluster.Cluster) (err error) {

@@ -35,6 +35,7 @@ type Cluster struct {
 	Imports      []Import   `json:"imports"`
 	Proxies      ProxyCount `json:"proxies"`
 	Problems     []Problem  `json:"problems,omitempty"`
+	Drill        string     `json:"drill,omitempty"` // one that is noted there, and whether it gives signs of life
 	Notes        []string   `json:"notes,omitempty"` // what could not be read, and why
 }
 
