@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,41 +19,59 @@ import (
 )
 
 // A cluster from which the mesh has been uninstalled has no object that names it, no definition, and the CoreDNS
-// that it had before; twice is once, and it can be installed and linked again.
+// that it had before; twice is once, and it can be installed and linked again. The clusters that it was linked to have
+// nothing that names it.
 func TestUninstallLeavesNothing(t *testing.T) {
 	const ns = "uninstall"
-	mesh.Cleanup(t, "link", "east", "west", "north")
-	mesh.Cleanup(t, "install", "north")
-	mesh.North.Namespace(t, ns, false)
-	mesh.North.Apply(t, ns, echoFile)
-	mesh.North.ApplyYAML(t, ns, exportOf("echo"))
-	mesh.North.Imported(t, ns, "echo")
-	config, err := mesh.North.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
+	all := mesh.All()
+	others, last := all[:len(all)-1], all[len(all)-1] // no control plane of another serves through it
+	mesh.Cleanup(t, mesh.LinkArgs()...)
+	mesh.Cleanup(t, mesh.InstallArgs(last)...)
+	last.Namespace(t, ns, false)
+	last.Apply(t, ns, echoFile)
+	last.ApplyYAML(t, ns, exportOf("echo"))
+	last.Imported(t, ns, "echo")
+	config, err := last.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	original := config.Annotations["isthmus.dev/original-corefile"]
 
-	mesh.CLI(t, "unlink", "north", "east", "west")
-	mesh.Cleanup(t, "link", "east", "west")
-	for range 2 {
-		mesh.CLI(t, "uninstall", "north", "--purge")
+	unlink := []string{"unlink", last.Name}
+	for _, c := range others {
+		unlink = append(unlink, c.Name)
 	}
-	Eventually(t, 30*time.Second, "north has nothing of the mesh", func(ctx context.Context) error {
-		left, err := mesh.North.leftovers(ctx)
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("left: %s", strings.Join(left, ", "))
-		}
-		return err
-	})
-	config, err = mesh.North.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
+	mesh.CLI(t, unlink...)
+	if len(others) > 1 {
+		mesh.Cleanup(t, "link", others[0].Name, others[1].Name)
+	}
+	for range 2 {
+		mesh.CLI(t, "uninstall", last.Name, "--purge")
+	}
+	last.Lacks(t, "", 30*time.Second)
+	for _, c := range others {
+		c.Lacks(t, last.Name, 30*time.Second)
+	}
+	config, err = last.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
 	if err != nil || config.Data["Corefile"] != original || original == "" {
 		t.Errorf("Corefile, %v:\n%s", err, config.Data["Corefile"])
 	}
 }
 
-// leftovers lists every object of any kind that bears our names, labels or annotations, in the order of the API.
-func (c *Cluster) leftovers(ctx context.Context) ([]string, error) {
+// Lacks waits until the cluster has no object of the mesh whose metadata holds a word; the empty word: none at all.
+func (c *Cluster) Lacks(t *testing.T, word string, within time.Duration) {
+	t.Helper()
+	Eventually(t, within, strings.TrimSpace(c.Name+" has nothing of the mesh "+word), func(ctx context.Context) error {
+		left, err := c.leftovers(ctx, word)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("left: %s", strings.Join(left, ", "))
+		}
+		return err
+	})
+}
+
+// leftovers lists every object of any kind that bears our names, labels or annotations, and the word, in the order of the API.
+func (c *Cluster) leftovers(ctx context.Context, word string) ([]string, error) {
 	lists, err := discovery.ServerPreferredResources(c.Kube.Discovery())
 	if err != nil {
 		return nil, err
@@ -72,7 +91,7 @@ func (c *Cluster) leftovers(ctx context.Context) ([]string, error) {
 				return nil, fmt.Errorf("list %s: %w", r.Name, err)
 			}
 			for i := range found.Items {
-				if ours(&found.Items[i]) {
+				if ours(&found.Items[i], word) {
 					out = append(out, fmt.Sprintf("%s %s/%s", r.Kind, found.Items[i].GetNamespace(), found.Items[i].GetName()))
 				}
 			}
@@ -81,8 +100,8 @@ func (c *Cluster) leftovers(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// ours reports whether an object's metadata names the mesh or the clusterset. The echo application's does not.
-func ours(obj *unstructured.Unstructured) bool {
+// ours reports whether an object's metadata names the mesh or the clusterset, and the word. The echo application's does not.
+func ours(obj *unstructured.Unstructured, word string) bool {
 	accessor, err := meta.Accessor(obj)
 	if err != nil {
 		return true
@@ -92,6 +111,10 @@ func ours(obj *unstructured.Unstructured) bool {
 		if k != "kubectl.kubernetes.io/last-applied-configuration" {
 			text += k + v
 		}
+	}
+	text = strings.ReplaceAll(text, "east-west", "") // is what a gateway is
+	if word != "" && !slices.Contains(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) }), word) {
+		return false
 	}
 	return strings.Contains(text, "isthmus") || strings.Contains(text, "clusterset") || strings.Contains(text, "multicluster")
 }
