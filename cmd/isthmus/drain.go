@@ -79,7 +79,8 @@ func newUndrainCommand(e *env) *cobra.Command {
 		Short: "Bring the traffic of a drained cluster back, in steps",
 		Long: `Give CLUSTER, a context or a cluster's name, a share of its usual traffic that rises in steps. A step is taken only while
 the other clusters' links to it are Connected. It may be interrupted: the share stays as it is, and the next run goes on
-from there. Callers without a sidecar come back with the last step.`,
+from there. Callers without a sidecar come back by the shares of the entry gateway, and where there is none in between with
+the last step.`,
 		Example: `  isthmus undrain west
   isthmus undrain west --over 10m --steps 1,5,25,50,100
   isthmus undrain west --steps 100      all at once`,
