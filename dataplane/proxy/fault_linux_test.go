@@ -131,7 +131,7 @@ func TestListenerRefuses(t *testing.T) {
 func TestFaultEnds(t *testing.T) {
 	p := echoing(t)
 	for _, mode := range []fault.Mode{fault.Drop, fault.Refuse} {
-		must(t, p.Break("outbound", mode, fault.Shortest))
+		must(t, p.Break("", mode, fault.Shortest)) // all that are open
 		eventually(t, mode.String()+" ends", func() bool { return len(p.Faults()) == 0 })
 		whole(t, p)
 	}
