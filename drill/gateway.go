@@ -35,7 +35,7 @@ func (c Change) breakGateway(ctx context.Context, h Hands) error {
 	if err != nil {
 		return err
 	}
-	return eachGateway(ctx, in, http.MethodPost, url.Values{"listener": {api.GatewayEastWest}, "mode": {c.Fault.Mode}, "for": {faultLife.String()}})
+	return eachGateway(ctx, in, http.MethodPost, url.Values{"mode": {c.Fault.Mode}, "for": {faultLife.String()}})
 }
 
 // mendGateway waits, where a pod cannot be told, until its fault has ended by itself.
@@ -49,7 +49,7 @@ func (c Change) mendGateway(ctx context.Context, h Hands) error {
 		return nil // whoever starts anew is whole
 	}
 	if err == nil {
-		err = askAll(ctx, in, pods, http.MethodDelete, url.Values{"listener": {api.GatewayEastWest}})
+		err = askAll(ctx, in, pods, http.MethodDelete, nil)
 	}
 	if err == nil {
 		return nil

@@ -25,7 +25,8 @@ func (o Options) showFaults(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// breakListener has ?listener= behave as ?mode= says for ?for= at most, counted anew each time that it is asked.
+// breakListener has ?listener=, or all of them, behave as ?mode= says for ?for= at most, counted anew each time that
+// it is asked.
 func (o Options) breakListener(w http.ResponseWriter, r *http.Request) {
 	if !o.canBreak(w) {
 		return

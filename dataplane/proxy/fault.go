@@ -34,19 +34,54 @@ type FaultStatus struct {
 var ErrNoListener = errors.New("no such listener is open")
 
 // Break makes a listener, and the connections that it took, behave as mode says for d at most, in place of how a
-// drill had them behave before. Readiness stays as it is. The bounds of d are fault.CheckLife's.
+// drill had them behave before. An empty name means all that are open now. Readiness stays as it is. The bounds of
+// d are fault.CheckLife's.
 func (p *Proxy) Break(listener string, mode fault.Mode, d time.Duration) error {
 	if err := fault.CheckLife(d); err != nil {
 		return err
 	}
-	if len(p.Bound(listener)) == 0 {
+	names := p.open()
+	if listener != "" {
+		names = slices.DeleteFunc(names, func(name string) bool { return name != listener })
+	}
+	if len(names) == 0 {
 		return fmt.Errorf("%w: %q", ErrNoListener, listener)
 	}
-	return p.switchOf(listener).Set(mode, d)
+	var errs error
+	for _, name := range names {
+		errs = errors.Join(errs, p.switchOf(name).Set(mode, d))
+	}
+	return errs
 }
 
-// Mend ends what Break began; a listener that is whole is left alone.
-func (p *Proxy) Mend(listener string) error { return p.switchOf(listener).Clear() }
+// open names the listeners that have a socket, sorted.
+func (p *Proxy) open() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var names []string
+	for _, s := range p.sockets {
+		names = append(names, *s.listener.Load())
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Mend ends what Break began; a listener that is whole is left alone. An empty name means all.
+func (p *Proxy) Mend(listener string) error {
+	p.faults.mu.Lock()
+	var broken []*fault.Switch
+	for name, s := range p.faults.switches {
+		if listener == "" || name == listener {
+			broken = append(broken, s)
+		}
+	}
+	p.faults.mu.Unlock()
+	var errs error
+	for _, s := range broken {
+		errs = errors.Join(errs, s.Clear())
+	}
+	return errs
+}
 
 // Faults returns what is broken, by listener.
 func (p *Proxy) Faults() []FaultStatus {
@@ -133,16 +168,6 @@ func (f *faults) took(d *downstream) {
 		}
 		_ = d.behave(now) // one that cannot be broken is served
 		was = now
-	}
-}
-
-// end mends everything.
-func (f *faults) end() {
-	f.mu.Lock()
-	all := slices.Collect(maps.Values(f.switches))
-	f.mu.Unlock()
-	for _, s := range all {
-		_ = s.Clear() // behave tells of it, and the sockets are closed next
 	}
 }
 

@@ -131,10 +131,26 @@ func TestListenerRefuses(t *testing.T) {
 func TestFaultEnds(t *testing.T) {
 	p := echoing(t)
 	for _, mode := range []fault.Mode{fault.Drop, fault.Refuse} {
-		must(t, p.Break("outbound", mode, fault.Shortest))
+		must(t, p.Break("", mode, fault.Shortest)) // all that are open
 		eventually(t, mode.String()+" ends", func() bool { return len(p.Faults()) == 0 })
 		whole(t, p)
 	}
+}
+
+// A socket that is opened while its listener is broken is so from the start.
+func TestOpenedWhileBroken(t *testing.T) {
+	p := echoing(t)
+	must(t, p.Break("outbound", fault.Drop, time.Minute))
+	at := netip.AddrPortFrom(netip.IPv4Unspecified(), dead(t).Port())
+	p.apply(t, newState(outboundCatchAll(at), passthrough()))
+	if now := p.bound(t, "outbound"); now.Port() != at.Port() {
+		t.Fatalf("bound at %s", now)
+	}
+	if err, late := errors.AsType[net.Error](tryDial(p, t, quiet)); !late || !err.Timeout() {
+		t.Errorf("a new connection: %v", err)
+	}
+	must(t, p.Mend(""))
+	whole(t, p)
 }
 
 // A proxy that ends while it is broken ends as any other.

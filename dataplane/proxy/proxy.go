@@ -126,7 +126,7 @@ func setDefaults(o *Options) {
 // and connection, and returns when all are gone.
 func (p *Proxy) Run(ctx context.Context) error {
 	p.set.Run(ctx)
-	p.faults.end()
+	_ = p.Mend("") // it tells of what cannot be mended, and the sockets are closed next
 	p.close()
 	p.conns.Wait()
 	return nil

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/dataplane/config"
+	"github.com/isthmus-mesh/isthmus/fault"
 )
 
 // table is the routing of connections at one moment. It does not change.
@@ -148,7 +149,10 @@ func (p *Proxy) bindOne(name string, addr netip.AddrPort) (*socket, error) {
 	s := newSocket(p, ln, name)
 	p.sockets[addr] = s
 	p.own.add(ln.Addr())
-	return s, s.behave(p.faults.mode(name))
+	if mode := p.faults.mode(name); mode != fault.None {
+		return s, s.behave(mode)
+	}
+	return s, nil
 }
 
 // unbind closes the sockets that next does not want.
