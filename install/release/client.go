@@ -25,12 +25,14 @@ type client struct {
 	wait     bool
 }
 
-// Update writes target in two steps, and waits in between.
+// Update writes target in two steps, and waits in between. Gateways that are not there yet come with the first: they wait
+// for isthmusd by themselves.
 func (c client) Update(original, target kube.ResourceList, options ...kube.ClientUpdateOption) (*kube.Result, error) {
 	c.say(target)
-	first, last := target.Filter(not(isGateway)), target.Filter(isGateway)
-	result, err := c.Interface.Update(original.Filter(not(isGateway)), first, options...)
-	if err != nil || len(last)+len(original.Filter(isGateway)) == 0 {
+	later := func(r *resource.Info) bool { return isGateway(r) && original.Contains(r) && target.Contains(r) }
+	first, last := target.Filter(not(later)), target.Filter(later)
+	result, err := c.Interface.Update(original.Filter(not(later)), first, options...)
+	if err != nil || len(last) == 0 {
 		return result, err
 	}
 	if c.wait {
@@ -38,14 +40,14 @@ func (c client) Update(original, target kube.ResourceList, options ...kube.Clien
 			return result, err
 		}
 	}
-	more, err := c.Interface.Update(original.Filter(isGateway), last, options...)
+	more, err := c.Interface.Update(original.Filter(later), last, options...)
 	result.Created = append(result.Created, more.Created...)
 	result.Updated = append(result.Updated, more.Updated...)
 	result.Deleted = append(result.Deleted, more.Deleted...)
 	return result, err
 }
 
-// Create writes everything at once: gateways wait for isthmusd by themselves.
+// Create writes everything at once.
 func (c client) Create(resources kube.ResourceList, options ...kube.ClientCreateOption) (*kube.Result, error) {
 	c.say(resources)
 	return c.Interface.Create(resources, options...)

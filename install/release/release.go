@@ -161,7 +161,7 @@ func (h *handle) install(ctx context.Context, values map[string]any, replace boo
 		return Report{}, err
 	}
 	a := action.NewInstall(h.config)
-	a.ReleaseName, a.Namespace, a.CreateNamespace = Name, install.Namespace, true
+	a.ReleaseName, a.Namespace = Name, install.Namespace // prepare has made it
 	a.SkipCRDs, a.Replace = true, replace
 	a.TakeOwnership, a.ForceConflicts = true, true
 	a.WaitStrategy = kube.StatusWatcherStrategy // ours, see client
