@@ -112,6 +112,11 @@ const (
 	// AnnotationRewriteProbes on a pod: "false" leaves its probes to kubelet.
 	AnnotationRewriteProbes = "isthmus.dev/rewrite-probes"
 
+	// LabelRevision on a control plane's objects names its revision; the first one's have none.
+	LabelRevision = "isthmus.dev/revision"
+	// LabelRev on a namespace or pod names the revision whose webhook injects it, as istio.io/rev does.
+	LabelRev = "isthmus.dev/rev"
+
 	LabelTopologyNetwork = "topology.isthmus.dev/network"
 )
 
@@ -139,6 +144,15 @@ const (
 
 // DefaultTrustDomain is the trust domain where nobody chose one.
 const DefaultTrustDomain = "cluster.local"
+
+// OfRevision returns the name that an object of the control plane has in a revision; "" is
+// the first one's.
+func OfRevision(name, revision string) string {
+	if revision == "" {
+		return name
+	}
+	return name + "-" + revision
+}
 
 // TokenAudience is the audience of the service-account tokens by which proxies
 // of cluster prove themselves, so that a token is worth nothing elsewhere.

@@ -25,6 +25,8 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	mcscrd "sigs.k8s.io/mcs-api/config/crd"
 	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // Namespace is where everything of an installation lives.
@@ -69,6 +71,9 @@ func CRDs() ([]*unstructured.Unstructured, error) {
 	return out, nil
 }
 
+// ReleaseName is that of the Helm release of a revision; "" is the installation itself.
+func ReleaseName(revision string) string { return api.OfRevision("isthmus", revision) }
+
 // Render returns every object of an installation in the order in which they
 // are applied: CRDs, namespace, accounts and rights, configuration, workloads,
 // webhooks. It refuses values that the chart's schema does not know.
@@ -81,7 +86,7 @@ func Render(v Values) ([]*unstructured.Unstructured, error) {
 	if err := CheckValues(given); err != nil {
 		return nil, err
 	}
-	release := common.ReleaseOptions{Name: "isthmus", Namespace: Namespace, IsInstall: true, Revision: 1}
+	release := common.ReleaseOptions{Name: ReleaseName(v.Revision), Namespace: Namespace, IsInstall: true, Revision: 1}
 	values, err := util.ToRenderValues(c, given, release, capabilities())
 	if err != nil {
 		return nil, fmt.Errorf("check values: %w", err)
@@ -189,7 +194,7 @@ func decode(name string, data []byte) ([]*unstructured.Unstructured, error) {
 // rank orders kinds: what others need comes first.
 func rank(obj *unstructured.Unstructured) int {
 	order := []string{"CustomResourceDefinition", "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
-		"Secret", "ConfigMap", "Service", "ClusterProperty", "PeerAuthentication", "NetworkPolicy", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+		"Secret", "ConfigMap", "Service", "ClusterProperty", "PeerAuthentication", "NetworkPolicy", "PodDisruptionBudget", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 		"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Deployment"}
 	if i := slices.Index(order, obj.GetKind()); i >= 0 {
 		return i

@@ -7,6 +7,9 @@ type Values struct {
 	Base    map[string]any
 	Profile string // of chart/profiles; empty: as Base has it, else "default"
 
+	// Revision names a further control plane beside the one there is; empty: that one.
+	Revision string
+
 	Cluster     string // name in the clusterset: a DNS label
 	Network     string // empty: the cluster's name
 	Primary     string // whose control plane serves it; empty: its own
@@ -46,6 +49,7 @@ func (v Values) Chart() map[string]any {
 	out := merge(map[string]any{}, v.Base) // a copy
 	set(out, v.Cluster, "cluster")
 	set(out, v.Profile, "profile")
+	set(out, v.Revision, "revision")
 	set(out, v.Network, "network")
 	set(out, v.Primary, "primary")
 	set(out, v.TrustDomain, "trustDomain")

@@ -40,6 +40,7 @@ type installFlags struct {
 	reset       bool
 	anyway      bool // without looking first
 	print       string
+	revision    string
 	timeout     time.Duration
 	verbose     bool
 }
@@ -64,6 +65,7 @@ install goes on from what helm install or helm upgrade have made. What was set o
   isthmus install west --set entry.ports=30000-31999 --set syntheticRange=240.10.0.0/16
   isthmus install west --profile minimal -f west.yaml        (--set before -f before --profile before the default)
   isthmus install west --tag v2                              (upgrade: definitions, isthmusd, then the gateways)
+  isthmus install west --revision canary --tag v2            (beside the one there is; label namespaces istio.io/rev=canary)
   isthmus install west --print values > west.yaml            (for helm, with the chart of: isthmus chart -o .)
   isthmus install west --root-cert root.crt --root-key root.key --root-passphrase-file pass`,
 		Args:              cobra.MinimumNArgs(1),
@@ -96,6 +98,7 @@ install goes on from what helm install or helm upgrade have made. What was set o
 	flags.StringVar(&f.profile, "profile", "", "values for a purpose: "+strings.Join(install.Profiles(), ", "))
 	flags.StringArrayVarP(&f.valueFiles, "values", "f", nil, "file with values of the chart, as helm's -f")
 	flags.StringArrayVar(&f.set, "set", nil, "KEY=VALUE of the chart, as helm's --set; it stays set until --reset-values")
+	flags.StringVar(&f.revision, "revision", "", "a further control plane of this name, with a webhook of its own, beside the one that is installed; for canary upgrades")
 	flags.BoolVar(&f.reset, "reset-values", false, "forget the values that earlier installations were given")
 	flags.BoolVar(&f.anyway, "skip-precheck", false, "do not look first whether the clusters can take it")
 	flags.StringVar(&f.print, "print", "", "manifests or values: print what would be installed in this one cluster, and change nothing there")
@@ -117,6 +120,9 @@ func runInstall(ctx context.Context, e *env, f installFlags, contexts []string) 
 			return err
 		}
 		f.opened = found[0]
+	}
+	if f.revision != "" {
+		return installRevision(ctx, e, f, clusters)
 	}
 	home, err := clusterset.Home(os.Getenv)
 	if err != nil {
@@ -197,7 +203,7 @@ func (f installFlags) values() (install.Values, error) {
 	}
 	out := install.Values{
 		Clusterset: f.clusterset, Hub: f.hub, Tag: f.tag, Strict: f.strict, Replicas: f.replicas, GatewayAddresses: f.gateways, AllowServers: f.allowServer,
-		Profile: f.profile, Extra: extra,
+		Profile: f.profile, Revision: f.revision, Extra: extra,
 	}
 	if err := install.CheckValues(out.Chart()); err != nil {
 		return out, usageError{err}

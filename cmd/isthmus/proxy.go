@@ -36,7 +36,8 @@ var proxyTypes = []string{"sidecar", api.GatewayEastWest, api.GatewayEntry}
 
 // proxyRow is a proxy and the context by whose control plane it is served.
 type proxyRow struct {
-	Context string `json:"context"`
+	Context  string `json:"context"`
+	Revision string `json:"revision"` // of the control plane
 	ads.ProxyStatus
 }
 
@@ -83,10 +84,10 @@ func listProxies(ctx context.Context, e *env, args []string) ([]proxyRow, error)
 	var errs error
 	for _, c := range clusters {
 		ctx, cancel := context.WithTimeout(ctx, meshstatus.Patience)
-		err := meshstatus.Debug(ctx, c, func(_ string, view *cluster.Tunnel) error {
+		err := meshstatus.DebugRevisions(ctx, c, func(revision, _ string, view *cluster.Tunnel) error {
 			proxies, err := meshstatus.Proxies(ctx, view)
 			for _, p := range proxies {
-				rows = append(rows, proxyRow{c.Context, p})
+				rows = append(rows, proxyRow{c.Context, revision, p})
 			}
 			return err
 		})
@@ -100,10 +101,10 @@ func listProxies(ctx context.Context, e *env, args []string) ([]proxyRow, error)
 
 func printProxies(w io.Writer, rows []proxyRow) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "CONTEXT\tPOD\tTYPE\tCONNECTED\tSTREAM\tCLUSTERS\tENDPOINTS\tLISTENERS\tROUTES\tREFUSED")
+	fmt.Fprintln(t, "CONTEXT\tPOD\tTYPE\tREVISION\tCONNECTED\tSTREAM\tCLUSTERS\tENDPOINTS\tLISTENERS\tROUTES\tREFUSED")
 	now := time.Now()
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Context, r.Namespace, r.Pod, r.Type, age(now, r.Connected), r.Protocol,
+		fmt.Fprintf(t, "%s\t%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Context, r.Namespace, r.Pod, r.Type, r.Revision, age(now, r.Connected), r.Protocol,
 			typeText(r, "cds"), typeText(r, "eds"), typeText(r, "lds"), typeText(r, "rds"), refusals(r))
 	}
 	if err := t.Flush(); err != nil {

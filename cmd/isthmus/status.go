@@ -86,6 +86,7 @@ func printStatus(w io.Writer, report meshstatus.Report) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, trafficText(report.Time, c.Drain), c.Network, c.Version,
 			replicas(c.ControlPlane), gatewayText(c.Gateway), entryGatewayText(c.Entry), proxiesText(c.Proxies), len(c.Exports), len(c.Imports))
 	}
+	printRevisions(t, report)
 	printLinks(t, report)
 	printExports(t, report)
 	printDrills(t, report)
@@ -107,6 +108,19 @@ func printDrills(t io.Writer, report meshstatus.Report) {
 		if c.Drill != "" && !told[c.Drill] {
 			told[c.Drill] = true
 			fmt.Fprintf(t, "drill: %s\n", c.Drill)
+		}
+	}
+}
+
+// printRevisions prints control planes beside the first ones, where there are any.
+func printRevisions(t io.Writer, report meshstatus.Report) {
+	if !slices.ContainsFunc(report.Clusters, func(c meshstatus.Cluster) bool { return len(c.Revisions) > 0 }) {
+		return
+	}
+	fmt.Fprintln(t, "\nREVISION\tCLUSTER\tCONTROL PLANE\tTAG\tPROXIES")
+	for _, c := range report.Clusters {
+		for _, r := range c.Revisions {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d connected\n", r.Name, c.Cluster, replicas(r.Workload), r.Tag, r.Connected)
 		}
 	}
 }

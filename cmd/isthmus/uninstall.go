@@ -17,23 +17,33 @@ func newUninstallCommand(e *env) *cobra.Command {
 	var opts install.UninstallOptions
 	var timeout time.Duration
 	var verbose bool
+	var revision string
 	cmd := &cobra.Command{
 		Use:   "uninstall CONTEXT...",
 		Short: "Remove the mesh from clusters",
 		Long: `End the links between these clusters; remove the webhook first, so that no pod waits for it, then all else that install and the control plane wrote.
 Pods keep their sidecars until they are restarted. The clusterset's root on this machine stays.`,
 		Example: `  isthmus uninstall east west
+  isthmus uninstall east --revision canary     (that control plane and its webhook, nothing else)
   isthmus uninstall east --purge      (the definitions too, and with them every ServiceExport and ClusterLink)`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: e.complete,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
+			if revision != "" {
+				clusters, err := e.open(args)
+				if err != nil {
+					return err
+				}
+				return uninstallRevision(ctx, e, revision, clusters, out)
+			}
 			return runUninstall(ctx, e, opts, args, out, verbose)
 		},
 	}
 	addOutput(cmd, &out)
 	cmd.Flags().BoolVar(&opts.Purge, "purge", false, "remove the CRDs too, and with them all objects of theirs")
+	cmd.Flags().StringVar(&revision, "revision", "", "remove only the further control plane of this name")
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long to wait until all is gone")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say each object")
 	return cmd

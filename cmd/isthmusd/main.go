@@ -49,7 +49,8 @@ type settings struct {
 	allowServers               []string
 	entryPorts, synthetic      string
 	entryFrom, exportFrom      []string
-	lease                      time.Duration
+	lease, drainDelay          time.Duration
+	revision                   string
 }
 
 func newCommand() *cobra.Command {
@@ -73,6 +74,8 @@ func newCommand() *cobra.Command {
 	f.StringSliceVar(&s.exportFrom, "export-namespaces", nil, "system namespaces whose services may be exported all the same, such as kube-system")
 	f.StringVar(&s.synthetic, "synthetic-range", server.DefaultSyntheticRange, "addresses that stand for pods of other networks")
 	f.DurationVar(&s.lease, "lease", 0, "how long a lost cluster's endpoints are kept where its ClusterLink does not say (default 10m)")
+	f.StringVar(&s.revision, "revision", "", "tells this control plane from others of the same cluster, which have Services and webhooks of their own")
+	f.DurationVar(&s.drainDelay, "drain-delay", 0, "how long to go on serving after SIGTERM, so that API servers and proxies notice that it goes")
 	f.StringVar(&s.logText, "log-level", "info", "debug, info, warn or error")
 	f.StringArrayVar(&s.allowServers, "allow-server", nil, "remote API server that may be on loopback; for tests")
 	return cmd
@@ -94,7 +97,14 @@ func (s *settings) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return srv.Run(ctx)
+	return srv.Run(linger(ctx, s.drainDelay))
+}
+
+// linger returns a context that ends delay after ctx has.
+func linger(ctx context.Context, delay time.Duration) context.Context {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(delay, cancel) })
+	return out
 }
 
 func (s *settings) options(log *slog.Logger) (server.Options, error) {
@@ -125,6 +135,7 @@ func (s *settings) options(log *slog.Logger) (server.Options, error) {
 	return server.Options{
 		Config: config, Cluster: federation.ClusterName(s.cluster), Network: federation.NetworkName(s.network), Domain: domain,
 		Namespace: os.Getenv("POD_NAMESPACE"), Identity: identity, CADir: s.caDir, AllowServers: s.allowServers,
+		Revision: s.revision,
 		Injection: webhook.Config{
 			Image: s.image, PullPolicy: corev1.PullPolicy(s.pullPolicy), Dataplane: s.plane, Resources: resources,
 		},

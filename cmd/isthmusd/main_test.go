@@ -1,10 +1,31 @@
 package main
 
 import (
+	"context"
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
+
+// A control plane that is told to end goes on for the delay, and no longer.
+func TestLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outer, stop := context.WithCancel(t.Context())
+		ctx := linger(outer, 5*time.Second)
+		begin := time.Now()
+		stop()
+		synctest.Wait()
+		if ctx.Err() != nil {
+			t.Error("it ended at once")
+		}
+		<-ctx.Done()
+		if took := time.Since(begin); took != 5*time.Second {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}
 
 // A flag that cannot be used is named, with what is wrong, before anything else
 // is looked at.

@@ -93,7 +93,7 @@ func (w waiter) WaitWithJobs(resources kube.ResourceList, timeout time.Duration)
 	return w.Wait(resources, timeout) // the chart has no Job
 }
 
-// WaitForDelete is for hooks, and the chart has none.
+// WaitForDelete waits for nothing: what is deleted by Helm goes by itself.
 func (w waiter) WaitForDelete(kube.ResourceList, time.Duration) error { return nil }
 
 // WatchUntilReady is for hooks, and the chart has none.

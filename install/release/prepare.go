@@ -17,7 +17,7 @@ func (h *handle) prepare(ctx context.Context, objs []*unstructured.Unstructured,
 	for _, obj := range objs {
 		switch obj.GetName() {
 		case install.Namespace, api.CASecretName, api.BundleConfigMapName:
-			before = append(before, owned(obj))
+			before = append(before, h.owned(obj))
 		}
 	}
 	if first {
@@ -30,13 +30,13 @@ func (h *handle) prepare(ctx context.Context, objs []*unstructured.Unstructured,
 }
 
 // owned returns obj as Helm writes it: with the release's name, so that a later release may take it over.
-func owned(obj *unstructured.Unstructured) *unstructured.Unstructured {
+func (h *handle) owned(obj *unstructured.Unstructured) *unstructured.Unstructured {
 	out := obj.DeepCopy()
 	annotations := out.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations["meta.helm.sh/release-name"] = Name
+	annotations["meta.helm.sh/release-name"] = h.name
 	annotations["meta.helm.sh/release-namespace"] = install.Namespace
 	out.SetAnnotations(annotations)
 	return out

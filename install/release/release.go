@@ -21,9 +21,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/install"
 )
 
-// Name is the release's, in every cluster; it is kept in install.Namespace.
-const Name = "isthmus"
-
 // history is how many revisions are kept, as many as the program helm keeps.
 const history = 10
 
@@ -46,12 +43,13 @@ type Report struct {
 
 // PendingError says that the release is being changed by somebody else, or that he died on it.
 type PendingError struct {
+	Release string
 	Since  time.Time
 	Status string // Helm's
 }
 
 func (e PendingError) Error() string {
-	return fmt.Sprintf("release %s is %s since %s: somebody else changes it, or died on it", Name, e.Status, e.Since.Format(time.RFC3339))
+	return fmt.Sprintf("release %s is %s since %s: somebody else changes it, or died on it", e.Release, e.Status, e.Since.Format(time.RFC3339))
 }
 
 // Apply makes the release, or its next revision, and waits until everything is rolled out. What an
@@ -67,7 +65,7 @@ func Apply(ctx context.Context, opts Options) (Report, error) {
 		return Report{}, err
 	}
 	if last != nil && last.Info.Status.IsPending() {
-		return Report{}, PendingError{Since: last.Info.LastDeployed, Status: last.Info.Status.String()}
+		return Report{}, PendingError{Release: h.name, Since: last.Info.LastDeployed, Status: last.Info.Status.String()}
 	}
 	values := opts.Values
 	if last != nil && !opts.Reset {
@@ -87,9 +85,28 @@ func Apply(ctx context.Context, opts Options) (Report, error) {
 	return h.upgrade(ctx, values.Chart())
 }
 
-// Values returns what the release was given, without the authority's; nil where there is none.
-func Values(ctx context.Context, config *rest.Config) (map[string]any, error) {
-	h, err := open(ctx, Options{Config: config})
+// Remove deletes the release of a revision with all its objects and its history, and nothing else. One that is not there
+// is no error; found says whether it was.
+func Remove(ctx context.Context, config *rest.Config, revision string) (found bool, err error) {
+	h, err := open(ctx, Options{Config: config, Values: install.Values{Revision: revision}})
+	if err != nil {
+		return false, err
+	}
+	last, err := h.last()
+	if err != nil || last == nil {
+		return false, err
+	}
+	a := action.NewUninstall(h.config)
+	a.WaitStrategy, a.IgnoreNotFound = kube.StatusWatcherStrategy, true
+	if _, err := a.Run(h.name); err != nil {
+		return true, fmt.Errorf("remove release %s: %w", h.name, err)
+	}
+	return true, nil
+}
+
+// Values returns what the release of a revision was given, without the authority's; nil where there is none.
+func Values(ctx context.Context, config *rest.Config, revision string) (map[string]any, error) {
+	h, err := open(ctx, Options{Config: config, Values: install.Values{Revision: revision}})
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +131,7 @@ func remembered(values map[string]any) map[string]any {
 // handle is Helm in one cluster, for one action.
 type handle struct {
 	opts   Options
+	name   string // the release's, the same in every cluster; it is kept in install.Namespace
 	config *action.Configuration
 }
 
@@ -136,21 +154,21 @@ func open(ctx context.Context, opts Options) (*handle, error) {
 	}
 	config.Releases.MaxHistory = history
 	config.KubeClient = client{Interface: config.KubeClient, kube: clientset, ctx: ctx, progress: opts.Progress, wait: !opts.NoWait}
-	return &handle{opts: opts, config: config}, nil
+	return &handle{opts: opts, name: install.ReleaseName(opts.Values.Revision), config: config}, nil
 }
 
 // last returns the newest revision; nil where there is none.
 func (h *handle) last() (*releasev1.Release, error) {
-	found, err := h.config.Releases.Last(Name)
+	found, err := h.config.Releases.Last(h.name)
 	if errors.Is(err, driver.ErrReleaseNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read release %s: %w", Name, err)
+		return nil, fmt.Errorf("read release %s: %w", h.name, err)
 	}
 	r, ok := found.(*releasev1.Release)
 	if !ok {
-		return nil, fmt.Errorf("read release %s: it is a %T", Name, found)
+		return nil, fmt.Errorf("read release %s: it is a %T", h.name, found)
 	}
 	return r, nil
 }
@@ -161,7 +179,7 @@ func (h *handle) install(ctx context.Context, values map[string]any, replace boo
 		return Report{}, err
 	}
 	a := action.NewInstall(h.config)
-	a.ReleaseName, a.Namespace = Name, install.Namespace // prepare has made it
+	a.ReleaseName, a.Namespace = h.name, install.Namespace // prepare has made it
 	a.SkipCRDs, a.Replace = true, replace
 	a.TakeOwnership, a.ForceConflicts = true, true
 	a.WaitStrategy = kube.StatusWatcherStrategy // ours, see client
@@ -178,7 +196,7 @@ func (h *handle) upgrade(ctx context.Context, values map[string]any) (Report, er
 	a.SkipCRDs = true
 	a.TakeOwnership, a.ForceConflicts, a.ServerSideApply = true, true, "true"
 	a.WaitStrategy = kube.StatusWatcherStrategy // ours, see client
-	return report(a.RunWithContext(ctx, Name, chart, values))
+	return report(a.RunWithContext(ctx, h.name, chart, values))
 }
 
 func report(made any, err error) (Report, error) {

@@ -67,7 +67,7 @@ func TestOneHistory(t *testing.T) {
 	}
 	roll := action.NewRollback(helm(t, env))
 	roll.Version, roll.ServerSideApply, roll.WaitStrategy = 1, "auto", kube.HookOnlyStrategy
-	if err := roll.Run(release.Name); err != nil {
+	if err := roll.Run(install.ReleaseName("")); err != nil {
 		t.Fatal(err)
 	}
 	if got := replicas(t, env.Config); got != 1 {
@@ -82,7 +82,7 @@ func TestOneHistory(t *testing.T) {
 	if _, err := release.Apply(t.Context(), release.Options{Config: env.Config, Values: reset, Reset: true, NoWait: true}); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := release.Values(t.Context(), env.Config)
+	kept, err := release.Values(t.Context(), env.Config, "")
 	if err != nil || kept["profile"] != nil || kept["ca"] != nil || kept["cluster"] != "east" {
 		t.Errorf("values: %v, %v", kept, err)
 	}
@@ -134,7 +134,7 @@ func TestPending(t *testing.T) {
 	env := testenv.Start(t)
 	apply(t, env.Config, values)
 	config := helm(t, env)
-	last, err := config.Releases.Last(release.Name)
+	last, err := config.Releases.Last(install.ReleaseName(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func helmInstall(t *testing.T, env *testenv.Env, v install.Values) {
 	t.Helper()
 	chart, given := onDisk(t, v)
 	a := action.NewInstall(helm(t, env))
-	a.ReleaseName, a.Namespace, a.CreateNamespace, a.WaitStrategy, a.Timeout = release.Name, install.Namespace, true, kube.HookOnlyStrategy, time.Minute
+	a.ReleaseName, a.Namespace, a.CreateNamespace, a.WaitStrategy, a.Timeout = install.ReleaseName(""), install.Namespace, true, kube.HookOnlyStrategy, time.Minute
 	loaded, err := loader.Load(chart)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func helmUpgrade(t *testing.T, env *testenv.Env, given map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.RunWithContext(t.Context(), release.Name, loaded, given); err != nil {
+	if _, err := a.RunWithContext(t.Context(), install.ReleaseName(""), loaded, given); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -298,7 +298,7 @@ func replicas(t *testing.T, config *rest.Config) int {
 
 func history(t *testing.T, env *testenv.Env) string {
 	t.Helper()
-	found, err := action.NewHistory(helm(t, env)).Run(release.Name)
+	found, err := action.NewHistory(helm(t, env)).Run(install.ReleaseName(""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,9 @@ type Options struct {
 	// Injection is what sidecars are told. Cluster, network and trust domain are
 	// taken from above.
 	Injection webhook.Config
+	// Revision tells this control plane from others of the same cluster, which have Services and
+	// webhook configurations of their own and share one Lease; empty is the first one's.
+	Revision string
 	// WebhookHosts are further names by which the API server calls the webhook.
 	WebhookHosts []string
 	// EntryPorts are the ports of the entry gateway; the zero range means
@@ -97,7 +100,7 @@ func (o Options) check() (Options, error) {
 	o.Injection.Cluster, o.Injection.DiscoveryCluster = string(o.Cluster), string(o.Cluster)
 	o.Injection.Network, o.Injection.TrustDomain = string(o.Network), o.Domain.String()
 	if o.Injection.Discovery == "" {
-		o.Injection.Discovery = fmt.Sprintf("%s.%s.svc:%d", api.ControlPlaneName, o.Namespace, api.PortDiscovery)
+		o.Injection.Discovery = fmt.Sprintf("%s.%s.svc:%d", api.OfRevision(api.ControlPlaneName, o.Revision), o.Namespace, api.PortDiscovery)
 	}
 	l := o.Listeners
 	switch {

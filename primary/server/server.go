@@ -86,6 +86,7 @@ func (s *Server) assemble() (*parts, error) {
 	p.planes = newPlanes(p.own)
 	if p.serving, err = webhook.NewServing(webhook.ServingOptions{
 		Client: p.own.kube, Namespace: s.opts.Namespace, Hosts: s.opts.WebhookHosts, Log: s.log,
+		Service: api.OfRevision(api.ControlPlaneName, s.opts.Revision), Configuration: api.OfRevision(webhook.ConfigurationName, s.opts.Revision),
 	}); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,8 @@ type ServingOptions struct {
 	Client    kubernetes.Interface // required
 	Namespace string               // empty means isthmus-system
 	Service   string               // that the API server calls; empty means isthmusd
+	// Configuration is the name of the MutatingWebhookConfiguration; empty means ConfigurationName.
+	Configuration string
 	// Hosts are further names or addresses by which it is called, where the
 	// configuration names a URL.
 	Hosts    []string
@@ -57,6 +59,9 @@ func NewServing(opts ServingOptions) (*Serving, error) {
 	}
 	if opts.Service == "" {
 		opts.Service = api.ControlPlaneName
+	}
+	if opts.Configuration == "" {
+		opts.Configuration = ConfigurationName
 	}
 	if opts.Interval == 0 {
 		opts.Interval = 10 * time.Second
@@ -131,8 +136,8 @@ func (s *Serving) look(ctx context.Context, now time.Time) error {
 		s.signed = ca
 		s.root.Store(&ca.certPEM)
 	}
-	if err := Tell(ctx, s.opts.Client, ca.certPEM); err != nil {
-		return fmt.Errorf("webhook configuration %s: %w", ConfigurationName, err)
+	if err := tell(ctx, s.opts.Client, s.opts.Configuration, ca.certPEM); err != nil {
+		return fmt.Errorf("webhook configuration %s: %w", s.opts.Configuration, err)
 	}
 	s.ready.Store(true)
 	return nil
@@ -179,11 +184,15 @@ func (s *Serving) ensureAuthority(ctx context.Context, now time.Time) (*authorit
 	return ca, nil
 }
 
-// tell writes caBundle where it differs. A configuration that is not there is
-// no error: then nobody calls.
+// Tell writes the caBundle of ConfigurationName where it differs. A configuration that
+// is not there is no error: then nobody calls.
 func Tell(ctx context.Context, kube kubernetes.Interface, bundle []byte) error {
+	return tell(ctx, kube, ConfigurationName, bundle)
+}
+
+func tell(ctx context.Context, kube kubernetes.Interface, name string, bundle []byte) error {
 	configurations := kube.AdmissionregistrationV1().MutatingWebhookConfigurations()
-	found, err := configurations.Get(ctx, ConfigurationName, metav1.GetOptions{})
+	found, err := configurations.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

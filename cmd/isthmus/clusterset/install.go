@@ -94,7 +94,7 @@ func Plan(ctx context.Context, opts InstallOptions) (install.Values, error) {
 	}
 	values := plans[0].values
 	if !opts.Reset {
-		values.Base, err = release.Values(ctx, plans[0].cluster.Config)
+		values.Base, err = release.Values(ctx, plans[0].cluster.Config, "")
 	}
 	return values, err
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -60,12 +62,14 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 		"links":         out.readLinks,
 		"exports":       out.readExports,
 		"imports":       out.readImports,
-		"proxies":       out.readProxies,
 		"drill":         out.readDrill,
 	} {
 		if err := read(ctx, c); err != nil {
 			out.Notes = append(out.Notes, fmt.Sprintf("%s: %v", what, err))
 		}
+	}
+	if err := out.readProxies(ctx, c); err != nil { // when the revisions are known
+		out.Notes = append(out.Notes, fmt.Sprintf("proxies: %v", err))
 	}
 	slices.Sort(out.Notes)
 	return out
@@ -104,6 +108,9 @@ func (out *Cluster) readWorkloads(ctx context.Context, c *cluster.Cluster) (err 
 	if out.ControlPlane, err = workload(ctx, c, api.ControlPlaneName); err != nil {
 		return err
 	}
+	if err := out.readRevisions(ctx, c); err != nil {
+		return err
+	}
 	out.Gateway.Workload, err = workload(ctx, c, api.EastWestName)
 	if apierrors.IsNotFound(err) {
 		return nil // installed without a gateway
@@ -111,16 +118,36 @@ func (out *Cluster) readWorkloads(ctx context.Context, c *cluster.Cluster) (err 
 	return err
 }
 
+func (out *Cluster) readRevisions(ctx context.Context, c *cluster.Cluster) error {
+	list, err := c.Kube.AppsV1().Deployments(api.SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: api.LabelRevision})
+	if err != nil {
+		return err
+	}
+	for i := range list.Items {
+		d := &list.Items[i]
+		r := Revision{Name: d.Labels[api.LabelRevision], Workload: workloadOf(d)}
+		if _, tag, ok := strings.Cut(d.Spec.Template.Spec.Containers[0].Image, ":"); ok {
+			r.Tag = tag
+		}
+		out.Revisions = append(out.Revisions, r)
+	}
+	return nil
+}
+
 func workload(ctx context.Context, c *cluster.Cluster, name string) (Workload, error) {
 	d, err := c.Kube.AppsV1().Deployments(api.SystemNamespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return Workload{}, err
 	}
+	return workloadOf(d), nil
+}
+
+func workloadOf(d *appsv1.Deployment) Workload {
 	w := Workload{Ready: d.Status.ReadyReplicas, Want: 1}
 	if d.Spec.Replicas != nil {
 		w.Want = *d.Spec.Replicas
 	}
-	return w, nil
+	return w
 }
 
 func (out *Cluster) readGateway(ctx context.Context, c *cluster.Cluster) (err error) {

@@ -1,6 +1,7 @@
 package meshstatus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -12,9 +13,17 @@ import (
 	"github.com/isthmus-mesh/isthmus/primary/ads"
 )
 
-// Debug opens the debug view of each ready control plane pod of c in turn and hands it to
+// Debug opens the debug view of each ready control plane pod of c in turn, of every revision, and hands it to
 // use: each replica knows its own proxies only.
 func Debug(ctx context.Context, c *cluster.Cluster, use func(pod string, view *cluster.Tunnel) error) error {
+	return DebugRevisions(ctx, c, func(_, pod string, view *cluster.Tunnel) error { return use(pod, view) })
+}
+
+// DefaultRevision is what the first control plane of a cluster is called beside others.
+const DefaultRevision = "default"
+
+// DebugRevisions is Debug with the name of the pod's revision.
+func DebugRevisions(ctx context.Context, c *cluster.Cluster, use func(revision, pod string, view *cluster.Tunnel) error) error {
 	pods, err := c.Pods(ctx, api.SystemNamespace, "app="+api.ControlPlaneName)
 	if err != nil {
 		return err
@@ -22,12 +31,17 @@ func Debug(ctx context.Context, c *cluster.Cluster, use func(pod string, view *c
 	if len(pods) == 0 {
 		return errors.New("no pod of the control plane is running")
 	}
+	more, err := c.Pods(ctx, api.SystemNamespace, api.LabelRevision)
+	if err != nil {
+		return err
+	}
 	var errs error
-	for _, pod := range pods {
+	for _, pod := range append(pods, more...) {
 		if !cluster.Ready(&pod) {
 			continue
 		}
-		errs = errors.Join(errs, withView(ctx, c, pod.Name, use))
+		revision := cmp.Or(pod.Labels[api.LabelRevision], DefaultRevision)
+		errs = errors.Join(errs, withView(ctx, c, pod.Name, func(pod string, view *cluster.Tunnel) error { return use(revision, pod, view) }))
 	}
 	return errs
 }
@@ -51,12 +65,17 @@ func (out *Cluster) readProxies(ctx context.Context, c *cluster.Cluster) error {
 			out.Proxies.Injected++
 		}
 	}
-	return Debug(ctx, c, func(_ string, view *cluster.Tunnel) error {
+	return DebugRevisions(ctx, c, func(revision, _ string, view *cluster.Tunnel) error {
 		proxies, err := Proxies(ctx, view)
 		if err != nil {
 			return err
 		}
 		out.Proxies.Connected += len(proxies)
+		for i := range out.Revisions {
+			if out.Revisions[i].Name == revision {
+				out.Revisions[i].Connected += len(proxies)
+			}
+		}
 		for _, p := range proxies {
 			if Refuses(p) {
 				out.Proxies.Refusing++

@@ -28,6 +28,7 @@ type Cluster struct {
 	Error        string     `json:"error,omitempty"`   // it could not be asked
 	Drain        *Drain     `json:"drain,omitempty"`   // absent: it is in full use
 	ControlPlane Workload   `json:"controlPlane"`
+	Revisions    []Revision `json:"revisions,omitempty"` // control planes beside it
 	Gateway      Gateway    `json:"gateway"`
 	Entry        Entry      `json:"entry"`
 	Links        []Link     `json:"links"`
@@ -50,6 +51,14 @@ type Drain struct {
 type Workload struct {
 	Ready int32 `json:"ready"`
 	Want  int32 `json:"want"`
+}
+
+// Revision is a control plane beside the first one.
+type Revision struct {
+	Name string `json:"name"`
+	Workload
+	Tag       string `json:"tag"` // of its image
+	Connected int    `json:"connected"`
 }
 
 // OK reports whether there is one and all of it is ready.
@@ -137,6 +146,11 @@ func (c Cluster) healthy() bool {
 	}
 	if c.Entry.Want > 0 && !c.Entry.OK() {
 		return false
+	}
+	for _, r := range c.Revisions {
+		if !r.OK() {
+			return false
+		}
 	}
 	for _, l := range c.Links {
 		if l.State != v1alpha1.LinkConnected {

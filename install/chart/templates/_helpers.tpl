@@ -4,6 +4,16 @@
 {{- define "isthmus.labels" -}}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: isthmus
+{{- with .Values.revision }}
+isthmus.dev/revision: {{ . }}
+{{- end }}
+{{- end }}
+{{- /* The names of isthmusd and of its webhook's configuration, which each revision has of its own. */ -}}
+{{- define "isthmus.isthmusd" -}}
+isthmusd{{ with .Values.revision }}-{{ . }}{{ end }}
+{{- end }}
+{{- define "isthmus.release" -}}
+isthmus{{ with .Values.revision }}-{{ . }}{{ end }}
 {{- end }}
 {{- /* The entry gateway's range, checked as isthmusd does: what a JSON schema cannot say. */ -}}
 {{- define "isthmus.entryPorts" -}}

@@ -22,4 +22,12 @@ before the profile, and the profile before the default. Each template begins wit
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if .Values.revision }}
+{{- /* A further revision is a control plane and its webhook; all else is the first one's. */ -}}
+{{- if not .Values.controlPlane.enabled }}{{ fail "revision: a cluster without a control plane has none" }}{{ end }}
+{{- range $section := list "gateway" "entry" "clusterProperty" }}{{ $_ := set (get $values $section) "enabled" false }}{{ end }}
+{{- $_ := set .Values.imports "guard" false }}
+{{- $_ := set .Values "mtls" "PERMISSIVE" }}
+{{- $_ := set .Values "ca" dict }}
+{{- end }}
 {{- end }}
