@@ -96,3 +96,56 @@ func TestMisspelt(t *testing.T) {
 		t.Errorf("unknown profile: %v", err)
 	}
 }
+
+// A further revision is a control plane and its webhook, and nothing that the first one has.
+func TestRevision(t *testing.T) {
+	objs, err := install.Render(install.Values{Cluster: "east", Revision: "canary", Strict: true, Replicas: 2, CA: &install.CA{Chain: []byte("c"), Key: []byte("k"), Bundle: []byte("b")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range objs {
+		if o.GetKind() == "CustomResourceDefinition" {
+			continue
+		}
+		got = append(got, o.GetKind()+" "+o.GetName())
+		if o.GetLabels()[api.LabelRevision] != "canary" {
+			t.Errorf("%s %s does not bear the revision: %v", o.GetKind(), o.GetName(), o.GetLabels())
+		}
+	}
+	want := []string{
+		"ClusterRole isthmusd-canary", "ClusterRoleBinding isthmusd-canary", "Service isthmusd-canary", "PodDisruptionBudget isthmusd-canary",
+		"MutatingWebhookConfiguration isthmus-canary", "Deployment isthmusd-canary",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("objects %v", got)
+	}
+	var d appsv1.Deployment
+	into(t, objs, "Deployment", "isthmusd-canary", &d)
+	if pod := d.Spec.Template; pod.Labels["app"] != "isthmusd-canary" || pod.Spec.ServiceAccountName != "isthmusd" || !slices.Contains(pod.Spec.Containers[0].Args, "--revision=canary") {
+		t.Errorf("%+v", pod)
+	}
+	for _, bad := range []install.Values{{Cluster: "east", Revision: "default"}, {Cluster: "east", Revision: "v1.2"}, {Cluster: "east", Revision: "canary", Profile: "remote"}} {
+		if _, err := install.Render(bad); err == nil || !strings.Contains(err.Error(), "revision") {
+			t.Errorf("%q of %q: %v", bad.Revision, bad.Profile, err)
+		}
+	}
+}
+
+// No rollout takes the last replica, and a budget stands where there are several, not where there is one.
+func TestAvailability(t *testing.T) {
+	objs, err := install.Render(install.Values{Cluster: "east", Replicas: 2, GatewayReplicas: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, budget := range map[string]bool{api.ControlPlaneName: true, api.EastWestName: true, api.EntryName: false} {
+		var d appsv1.Deployment
+		into(t, objs, "Deployment", name, &d)
+		if r := d.Spec.Strategy.RollingUpdate; r == nil || r.MaxUnavailable.IntValue() != 0 || r.MaxSurge.IntValue() != 1 {
+			t.Errorf("%s: strategy %+v", name, d.Spec.Strategy)
+		}
+		if got := find(objs, "PodDisruptionBudget", name) != nil; got != budget {
+			t.Errorf("%s: a budget: %v", name, got)
+		}
+	}
+}

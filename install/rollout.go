@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -34,16 +35,20 @@ func WaitRollout(ctx context.Context, kube kubernetes.Interface, namespace, name
 	last := "not read yet"
 	err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		d, err := kube.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		missing := ""
 		if err == nil {
-			last, err = unrolled(ctx, kube, d)
+			missing, err = unrolled(ctx, kube, d)
+		}
+		switch {
+		case err == nil:
+			last = missing
+		case ctx.Err() == nil && !strings.Contains(err.Error(), "context deadline"): // client-go's own limit sees the end before it comes
+			last = err.Error()
 		}
 		if image, ok := errors.AsType[ImageError](err); ok {
 			return false, image
 		}
 		if err != nil {
-			if ctx.Err() == nil {
-				last = err.Error()
-			}
 			return false, nil
 		}
 		return last == "", nil

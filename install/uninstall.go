@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/coredns"
 )
 
@@ -24,14 +25,21 @@ type UninstallOptions struct {
 	Purge bool
 }
 
-// leftovers are the kinds that isthmusd writes outside its namespace; all of
-// them bear its label.
-var leftovers = []struct{ kind, apiVersion, selector string }{
+// revisions are the webhooks of further control planes.
+var revisions = []leftover{{"MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1", api.LabelRevision}}
+
+type leftover struct{ kind, apiVersion, selector string }
+
+// leftovers are the kinds that isthmusd writes outside its namespace, which bear its label, and
+// what further control planes have there.
+var leftovers = []leftover{
 	{"EndpointSlice", "discovery.k8s.io/v1", "endpointslice.kubernetes.io/managed-by=isthmus"},
 	{"ServiceImport", "multicluster.x-k8s.io/v1beta1", "app.kubernetes.io/managed-by=isthmus"},
 	{"Service", "v1", "app.kubernetes.io/managed-by=isthmus"},
 	{"ConfigMap", "v1", "app.kubernetes.io/managed-by=isthmus"},
 	{"ClusterProperty", "about.k8s.io/v1beta1", "app.kubernetes.io/managed-by=isthmus"},
+	{"ClusterRole", "rbac.authorization.k8s.io/v1", api.LabelRevision},
+	{"ClusterRoleBinding", "rbac.authorization.k8s.io/v1", api.LabelRevision},
 }
 
 // Uninstall removes what Apply and isthmusd have written: CoreDNS gets its Corefile
@@ -50,6 +58,9 @@ func Uninstall(ctx context.Context, config *rest.Config, opts UninstallOptions, 
 	if _, err := coredns.Restore(ctx, kube); err != nil { // while what it watches is still there
 		return err
 	}
+	if err := sweep(ctx, client, revisions, progress); err != nil {
+		return err
+	}
 	objs, err := Render(Values{Cluster: "any", Strict: true})
 	if err != nil {
 		return err
@@ -63,7 +74,7 @@ func Uninstall(ctx context.Context, config *rest.Config, opts UninstallOptions, 
 		}
 		if !swept && (obj.GetKind() == "Namespace" || obj.GetKind() == "CustomResourceDefinition") {
 			swept = true // isthmusd is gone by now and cannot write them anew
-			if err := sweep(ctx, client, progress); err != nil {
+			if err := sweep(ctx, client, leftovers, progress); err != nil {
 				return err
 			}
 		}
@@ -75,9 +86,9 @@ func Uninstall(ctx context.Context, config *rest.Config, opts UninstallOptions, 
 	return nil
 }
 
-// sweep deletes what isthmusd wrote in users' namespaces.
-func sweep(ctx context.Context, client dynamic.Interface, progress Progress) error {
-	for _, l := range leftovers {
+// sweep deletes what is there of kinds, in every namespace.
+func sweep(ctx context.Context, client dynamic.Interface, kinds []leftover, progress Progress) error {
+	for _, l := range kinds {
 		kind := &unstructured.Unstructured{}
 		kind.SetAPIVersion(l.apiVersion)
 		kind.SetKind(l.kind)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/install"
 )
 
@@ -21,7 +23,7 @@ func newUninstallCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall CONTEXT...",
 		Short: "Remove the mesh from clusters",
-		Long: `End the links between these clusters; remove the webhook first, so that no pod waits for it, then all else that install and the control plane wrote.
+		Long: `End the links between these clusters, and to others of the kubeconfig that answer; remove the webhook first, so that no pod waits for it, then all else that install and the control plane wrote.
 Pods keep their sidecars until they are restarted. The clusterset's root on this machine stays.`,
 		Example: `  isthmus uninstall east west
   isthmus uninstall east --revision canary     (that control plane and its webhook, nothing else)
@@ -56,7 +58,11 @@ func runUninstall(ctx context.Context, e *env, opts install.UninstallOptions, co
 	}
 	p := newProgress(e.Streams)
 	p.say("", "remove the mesh from "+joinWords(contexts))
-	removed, err := clusterset.Uninstall(ctx, clusters, opts, func(cluster, step string) {
+	neighbours, err := e.others(contexts)
+	if err != nil {
+		return err
+	}
+	removed, err := clusterset.Uninstall(ctx, clusters, neighbours, opts, func(cluster, step string) {
 		if verbose {
 			p.say(cluster, step)
 		}
@@ -72,6 +78,24 @@ func runUninstall(ctx context.Context, e *env, opts install.UninstallOptions, co
 	})
 }
 
+// others opens the contexts of the kubeconfig that are not among those given; one that cannot be opened is left out.
+func (e *env) others(given []string) ([]*cluster.Cluster, error) {
+	names, err := cluster.Contexts(e.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	var out []*cluster.Cluster
+	for _, name := range names {
+		if slices.Contains(given, name) {
+			continue
+		}
+		if c, err := cluster.Open(e.kubeconfig, name); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
 func printRemoved(w io.Writer, r clusterset.Removed) {
 	if r.Before {
 		fmt.Fprintf(w, "context %s: removed\n", r.Context)
@@ -83,6 +107,9 @@ func printRemoved(w io.Writer, r clusterset.Removed) {
 	}
 	for _, ns := range r.Sidecars {
 		fmt.Fprintf(w, "  to do: pods keep their sidecars until they are restarted: kubectl --context %s -n %s rollout restart deployment\n", r.Context, ns)
+	}
+	for _, context := range r.Ended {
+		fmt.Fprintf(w, "  ended what cluster of context %s had with it\n", context)
 	}
 	for _, l := range r.Links {
 		fmt.Fprintf(w, "  to do: cluster %s was linked to it, and may be still: isthmus unlink CONTEXT-OF-%s %s\n", l, l, r.Context)

@@ -44,8 +44,8 @@ type Report struct {
 // PendingError says that the release is being changed by somebody else, or that he died on it.
 type PendingError struct {
 	Release string
-	Since  time.Time
-	Status string // Helm's
+	Since   time.Time
+	Status  string // Helm's
 }
 
 func (e PendingError) Error() string {
@@ -182,8 +182,8 @@ func (h *handle) install(ctx context.Context, values map[string]any, replace boo
 	a.ReleaseName, a.Namespace = h.name, install.Namespace // prepare has made it
 	a.SkipCRDs, a.Replace = true, replace
 	a.TakeOwnership, a.ForceConflicts = true, true
-	a.WaitStrategy = kube.StatusWatcherStrategy // ours, see client
-	return report(a.RunWithContext(ctx, chart, values))
+	a.WaitStrategy = kube.StatusWatcherStrategy                                // ours, see client
+	return report(a.RunWithContext(context.WithoutCancel(ctx), chart, values)) // the waits end with ctx, and say what was missing
 }
 
 func (h *handle) upgrade(ctx context.Context, values map[string]any) (Report, error) {
@@ -196,7 +196,7 @@ func (h *handle) upgrade(ctx context.Context, values map[string]any) (Report, er
 	a.SkipCRDs = true
 	a.TakeOwnership, a.ForceConflicts, a.ServerSideApply = true, true, "true"
 	a.WaitStrategy = kube.StatusWatcherStrategy // ours, see client
-	return report(a.RunWithContext(ctx, h.name, chart, values))
+	return report(a.RunWithContext(context.WithoutCancel(ctx), h.name, chart, values))
 }
 
 func report(made any, err error) (Report, error) {

@@ -8,11 +8,9 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
-	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/install"
 )
@@ -24,14 +22,17 @@ type Removed struct {
 	Purged  bool   `json:"purged"`
 	// Sidecars are the namespaces with pods that keep theirs until they are restarted.
 	Sidecars []string `json:"sidecars,omitempty"`
-	// Links are the clusters to which it was still linked; those read in vain from now on.
+	// Ended are the contexts of other clusters in which its links, or its being served, were ended.
+	Ended []string `json:"ended,omitempty"`
+	// Links are the clusters to which it was still linked, and which were not among those given or found; those
+	// read in vain from now on.
 	Links []string `json:"links,omitempty"`
 }
 
-// Uninstall removes the mesh from all clusters at once, after the links between
-// them have been ended. What is not there is no error.
-func Uninstall(ctx context.Context, clusters []*cluster.Cluster, opts install.UninstallOptions, progress func(cluster, step string)) ([]Removed, error) {
-	out, err := unlinkAll(ctx, clusters)
+// Uninstall removes the mesh from all clusters at once, after the links between them have been ended, and those to
+// others, where one of neighbours is the other and can be reached. What is not there is no error.
+func Uninstall(ctx context.Context, clusters, neighbours []*cluster.Cluster, opts install.UninstallOptions, progress func(cluster, step string)) ([]Removed, error) {
+	out, err := unlinkAll(ctx, clusters, neighbours)
 	if err != nil {
 		return nil, err
 	}
@@ -52,37 +53,44 @@ func Uninstall(ctx context.Context, clusters []*cluster.Cluster, opts install.Un
 	return out, group.Wait()
 }
 
-// unlinkAll ends the links between those of clusters that have the mesh, and says
+// unlinkAll ends the links between those of clusters that have the mesh, and to the neighbours, and says
 // which have, and what other links they have.
-func unlinkAll(ctx context.Context, clusters []*cluster.Cluster) ([]Removed, error) {
+func unlinkAll(ctx context.Context, clusters, neighbours []*cluster.Cluster) ([]Removed, error) {
 	var installed []*cluster.Cluster
 	out := make([]Removed, len(clusters))
+	found := make([]*Installed, len(clusters))
 	for i, c := range clusters {
-		found, err := Find(ctx, c)
-		if err != nil {
+		var err error
+		if found[i], err = Find(ctx, c); err != nil {
 			return nil, err
 		}
-		out[i] = Removed{Context: c.Context, Before: found != nil}
-		if found != nil {
+		out[i] = Removed{Context: c.Context, Before: found[i] != nil}
+		if found[i] != nil {
 			installed = append(installed, c)
 		}
 	}
 	if _, err := Unlink(ctx, LinkOptions{Clusters: installed}); err != nil {
 		return nil, err
 	}
+	near := findNeighbours(ctx, neighbours)
 	for i, c := range clusters {
-		if !out[i].Before {
+		if found[i] == nil {
 			continue
 		}
-		links, err := c.Dynamic.Resource(v1alpha1.GroupVersion.WithResource("clusterlinks")).Namespace(api.SystemNamespace).List(ctx, metav1.ListOptions{})
-		if apierrors.IsNotFound(err) {
-			continue
-		}
+		peers, err := peersOf(ctx, c, found[i])
 		if err != nil {
-			return nil, fmt.Errorf("list links of %s: %w", c.Context, err)
+			return nil, err
 		}
-		for _, l := range links.Items {
-			out[i].Links = append(out[i].Links, l.GetName())
+		for _, peer := range peers {
+			context, err := endAt(ctx, c, found[i], near[peer])
+			switch {
+			case err != nil:
+				return nil, err
+			case context != "":
+				out[i].Ended = append(out[i].Ended, context)
+			case !slices.ContainsFunc(found, func(f *Installed) bool { return f != nil && f.Cluster == peer }):
+				out[i].Links = append(out[i].Links, peer)
+			}
 		}
 	}
 	return out, nil
