@@ -17,38 +17,65 @@ import (
 	"k8s.io/client-go/discovery"
 )
 
-// A cluster from which the mesh has been uninstalled has no object that names it, no definition, and the CoreDNS
-// that it had before; twice is once, and it can be installed and linked again.
+// A cluster from which the mesh has been uninstalled, while it was linked and had a second control plane, has no object that names it, no
+// definition, no release, and the CoreDNS that it had before; the clusters that it was linked to have nothing of it. Twice is once,
+// and it can be installed and linked again. Whichever of two goes first.
 func TestUninstallLeavesNothing(t *testing.T) {
-	const ns = "uninstall"
+	for _, gone := range []*Cluster{mesh.North, mesh.West} {
+		t.Run(gone.Name, func(t *testing.T) { leavesNothing(t, gone) })
+	}
+}
+
+func leavesNothing(t *testing.T, gone *Cluster) {
+	ns := "uninstall-" + gone.Name
 	mesh.Cleanup(t, "link", "east", "west", "north")
-	mesh.Cleanup(t, "install", "north")
-	mesh.North.Namespace(t, ns, false)
-	mesh.North.Apply(t, ns, echoFile)
-	mesh.North.ApplyYAML(t, ns, exportOf("echo"))
-	mesh.North.Imported(t, ns, "echo")
-	config, err := mesh.North.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
+	mesh.Cleanup(t, "install", gone.Name)
+	gone.Namespace(t, ns, false)
+	mesh.East.Namespace(t, ns, false)
+	gone.Apply(t, ns, echoFile)
+	gone.ApplyYAML(t, ns, exportOf("echo"))
+	gone.Imported(t, ns, "echo")
+	mesh.East.Imported(t, ns, "echo")
+	mesh.CLI(t, "install", gone.Name, "--revision", "canary")
+	config, err := gone.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	original := config.Annotations["isthmus.dev/original-corefile"]
 
-	mesh.CLI(t, "unlink", "north", "east", "west")
-	mesh.Cleanup(t, "link", "east", "west")
 	for range 2 {
-		mesh.CLI(t, "uninstall", "north", "--purge")
+		mesh.CLI(t, "uninstall", gone.Name, "--purge")
 	}
-	Eventually(t, 30*time.Second, "north has nothing of the mesh", func(ctx context.Context) error {
-		left, err := mesh.North.leftovers(ctx)
+	Eventually(t, 30*time.Second, gone.Name+" has nothing of the mesh", func(ctx context.Context) error {
+		left, err := gone.leftovers(ctx)
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("left: %s", strings.Join(left, ", "))
 		}
 		return err
 	})
-	config, err = mesh.North.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
+	config, err = gone.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
 	if err != nil || config.Data["Corefile"] != original || original == "" {
 		t.Errorf("Corefile, %v:\n%s", err, config.Data["Corefile"])
 	}
+	for _, other := range []*Cluster{mesh.East, mesh.West, mesh.North} {
+		if other != gone {
+			Eventually(t, time.Minute, other.Name+" has nothing of "+gone.Name, func(ctx context.Context) error { return other.forgot(ctx, gone.Name) })
+		}
+	}
+}
+
+// forgot is an error as long as an object of the mesh bears the name of another cluster.
+func (c *Cluster) forgot(ctx context.Context, name string) error {
+	left, err := c.leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	others := strings.NewReplacer("uninstall-"+name, "", "eastwest", "", "east-west", "") // the test's own, and the gateway's
+	left = slices.DeleteFunc(left, func(l string) bool { return !strings.Contains(others.Replace(l), name) })
+	if len(left) > 0 {
+		return fmt.Errorf("left: %s", strings.Join(left, ", "))
+	}
+	return nil
 }
 
 // leftovers lists every object of any kind that bears our names, labels or annotations, in the order of the API.
@@ -73,7 +100,7 @@ func (c *Cluster) leftovers(ctx context.Context) ([]string, error) {
 			}
 			for i := range found.Items {
 				if ours(&found.Items[i]) {
-					out = append(out, fmt.Sprintf("%s %s/%s", r.Kind, found.Items[i].GetNamespace(), found.Items[i].GetName()))
+					out = append(out, fmt.Sprintf("%s %s/%s %v", r.Kind, found.Items[i].GetNamespace(), found.Items[i].GetName(), found.Items[i].GetLabels()))
 				}
 			}
 		}

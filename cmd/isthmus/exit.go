@@ -10,6 +10,8 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
+	"github.com/isthmus-mesh/isthmus/install"
+	"github.com/isthmus-mesh/isthmus/install/release"
 )
 
 // Exit codes of every command.
@@ -66,6 +68,12 @@ func hint(err error) string {
 	}
 	if n, ok := errors.AsType[clusterset.NoAddressError](err); ok {
 		return n.Next()
+	}
+	if image, ok := errors.AsType[install.ImageError](err); ok {
+		return "see that " + image.Image + " exists and that the nodes may pull it: --hub, --tag. What was there before serves on; the same command goes on from here"
+	}
+	if pending, ok := errors.AsType[release.PendingError](err); ok {
+		return "wait for whoever changes it; if he is dead: helm --namespace " + install.Namespace + " rollback " + pending.Release + ", or delete the newest Secret sh.helm.release.v1." + pending.Release + ".vN there"
 	}
 	switch {
 	case errors.Is(err, cluster.ErrNoContext):
