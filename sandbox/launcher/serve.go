@@ -80,7 +80,7 @@ func (s *sandbox) handler() http.Handler {
 	change("/cut", func(body io.Reader) error { return s.cut(body) })
 	change("/heal", func(io.Reader) error { return s.heal() })
 	change("/act", func(body io.Reader) error { return s.act(body) })
-	mux.HandleFunc("GET /capture", capture)
+	mux.HandleFunc("GET /capture", captureUnderlay)
 	return mux
 }
 
