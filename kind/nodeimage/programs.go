@@ -38,7 +38,7 @@ func (b Builder) kubernetes() (cache.Step, error) {
 	}
 	const v = "k8s.io/component-base/version."
 	minor := strings.Split(Kubernetes, ".")[1]
-	flags := fmt.Sprintf("-s -w -X %sgitVersion=%s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%s -X %[1]sgitTreeState=clean -X k8s.io/client-go/pkg/version.gitVersion=%[2]s",
+	flags := fmt.Sprintf("-s -w -X %sgitVersion=%s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean -X k8s.io/client-go/pkg/version.gitVersion=%[2]s",
 		v, Kubernetes, minor)
 	return cache.Step{
 		Name: "kubernetes", About: 6 * time.Minute, Inputs: []string{platform(), sources, flags},
