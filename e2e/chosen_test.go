@@ -29,6 +29,7 @@ import (
 // An export for chosen clusters is imported by these alone, and its pods refuse the workloads of the others, who
 // may know its server name: the caller's certificate says its cluster.
 func TestExportToChosenClusters(t *testing.T) {
+	mesh.Needs(t, ThirdCluster, NorthIsPrimary, SeparateNetworks, Time)
 	const ns, url = "chosen", "http://echo.chosen.svc.clusterset.local"
 	mesh.North.Namespace(t, ns, true)
 	caller := exportedEcho(t, ns, mesh.West)

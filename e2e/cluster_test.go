@@ -44,14 +44,14 @@ var (
 
 // Cluster is one Kubernetes cluster, reached by its API server alone.
 type Cluster struct {
-	Name    string
+	member
 	Kube    *kubernetes.Clientset
 	Dynamic dynamic.Interface
 	config  *rest.Config
 	mapper  meta.ResettableRESTMapper
 }
 
-func connect(name string, cfg *rest.Config) (*Cluster, error) {
+func connect(m member, cfg *rest.Config) (*Cluster, error) {
 	kube, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func connect(name string, cfg *rest.Config) (*Cluster, error) {
 		return nil, err
 	}
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(kube.Discovery()))
-	return &Cluster{Name: name, Kube: kube, Dynamic: dyn, config: cfg, mapper: mapper}, nil
+	return &Cluster{member: m, Kube: kube, Dynamic: dyn, config: cfg, mapper: mapper}, nil
 }
 
 // Apply applies the documents of a file in namespace, server-side.

@@ -17,6 +17,7 @@ import (
 // The gateway passes on exported server names that come with the mesh's ALPN name and
 // nothing else; what it passes on asks for a client certificate.
 func TestGatewayPassesOnlyExports(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks)
 	const ns = "gateway-names"
 	caller := exportedEcho(t, ns, mesh.West)
 	caller.Reaches(t, "http://echo."+ns+".svc.clusterset.local", time.Minute, "west")

@@ -11,6 +11,7 @@ import (
 // The two networks share no route: a pod of east cannot reach a pod of west by its
 // address, with a sidecar or without.
 func TestPodsOfTheOtherNetworkAreOutOfReach(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks)
 	const ns = "isolation"
 	caller := exportedEcho(t, ns, mesh.West)
 	caller.Reaches(t, "http://echo."+ns+".svc.clusterset.local", time.Minute, "west")

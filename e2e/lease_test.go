@@ -20,6 +20,7 @@ import (
 // A cluster that is lost for longer than its lease leaves the import's clusters and slices by itself; the import, its
 // address and the other cluster stay; it comes back by itself (mcs.md §5, leases).
 func TestLeaseEnds(t *testing.T) {
+	mesh.Needs(t, ThirdCluster, Time)
 	const ns, url = "lease", "http://echo.lease.svc.clusterset.local"
 	mesh.North.Namespace(t, ns, true)
 	caller := exportedEcho(t, ns, mesh.West, mesh.North)

@@ -16,6 +16,7 @@ import (
 // Linking twice is linking once, unlinking twice too; an unlinked cluster's services
 // are gone, and come back with the link.
 func TestLinkAndUnlinkTwice(t *testing.T) {
+	mesh.Needs(t, WestIsPrimary, Time)
 	const ns, url = "link-unlink", "http://echo.link-unlink.svc.clusterset.local"
 	mesh.Cleanup(t, "link", "east", "west")
 	caller := exportedEcho(t, ns, mesh.West)

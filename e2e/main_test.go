@@ -15,36 +15,40 @@ import (
 // TestMain, never changed after.
 var mesh *Mesh
 
-// TestMain brings three clusters up on three networks, installs and links them as a
-// user would, and takes them down. ISTHMUS_E2E_DIR keeps the state directory
-// and the clusters for the next run.
+// TestMain installs the mesh in the clusters of a topology and links them as a user would, on the ground that the
+// environment names (readSettings). ISTHMUS_E2E_DIR keeps the state directory and the clusters for the next run.
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, keep := os.Getenv("ISTHMUS_E2E_DIR"), true
-	if dir == "" {
-		keep = false
-		var err error
-		if dir, err = os.MkdirTemp("", "isthmus-e2e-"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
+	s, err := readSettings()
+	if err == nil && s.ground == "kind" && s.dir == "" {
+		s.dir, err = filepath.Abs("../bin/kind/e2e") // goes with the clusters
+	}
+	keep := s.dir != ""
+	if err == nil && !keep {
+		s.dir, err = os.MkdirTemp("", "isthmus-e2e-")
+		defer os.RemoveAll(s.dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	var err error
-	mesh, err = Start(ctx, filepath.Clean(dir))
+	s.dir = filepath.Clean(s.dir)
+	mesh, err = Start(ctx, s)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bring the clusters up:", err)
-		if mesh != nil {
+		if mesh != nil && mesh.Kubeconfig != "" {
 			mesh.Explain(os.Stderr)
-			mesh.Down()
 		}
-		return 1
 	}
-	code := m.Run()
-	if !keep {
+	code := 1
+	if err == nil {
+		code = m.Run()
+		mesh.Tell()
+	}
+	if mesh != nil && !keep {
 		mesh.Down()
 	}
 	return code

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,62 +19,119 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Mesh is three linked clusters on three networks, driven by the programs that users have.
+// Mesh is the linked clusters of a topology, driven by the programs that users have.
 type Mesh struct {
-	Dir        string // state of the sandbox and of the CLI
+	Dir        string // state of the CLI
 	Kubeconfig string // path; a context for each cluster
 	East, West *Cluster
-	North      *Cluster // where a test needs a third; the others leave it alone
+	North      *Cluster // nil where the topology has no third; tests that do not need it leave it alone
 	bin        string
+	topology   topology
+	ground     ground
+	settings   settings
+	facts      facts
 }
 
-// Start brings the sandbox up, installs and links. It may be called on a
-// directory whose clusters are up already.
-func Start(ctx context.Context, dir string) (*Mesh, error) {
+// Start brings the clusters up, installs and links. It may be called when all of that was done before.
+func Start(ctx context.Context, s settings) (*Mesh, error) {
 	bin, err := filepath.Abs("../bin")
 	if err != nil {
 		return nil, err
 	}
-	m := &Mesh{Dir: dir, bin: bin}
-	for _, args := range [][]string{
-		{"sandbox", "up", "--clusters", "east,west,north"},
-		{"install", "east", "west", "north"},
-		{"link", "east", "west", "north"},
-	} {
-		begin := time.Now()
-		if args[0] == "install" {
-			out, err := m.run(ctx, "sandbox", "kubeconfig")
-			if err != nil {
-				return m, err
-			}
-			m.Kubeconfig = strings.TrimSpace(out)
-		}
-		if _, err := m.run(ctx, args...); err != nil {
-			return m, err
-		}
-		fmt.Fprintf(os.Stderr, "%-50s %5.1f s\n", "isthmus "+strings.Join(args, " "), time.Since(begin).Seconds())
+	topology, err := readTopology(s.topology)
+	if err != nil {
+		return nil, err
 	}
-	for name, c := range map[string]**Cluster{"east": &m.East, "west": &m.West, "north": &m.North} {
-		if *c, err = newCluster(m.Kubeconfig, name); err != nil {
+	m := &Mesh{Dir: s.dir, bin: bin, topology: topology, settings: s, facts: newFacts(s)}
+	m.ground = m.newGround()
+	if err := m.timed("clusters", func() (err error) { m.Kubeconfig, err = m.ground.up(ctx); return err }); err != nil {
+		return m, err
+	}
+	for _, args := range topology.installations() {
+		args = m.install(args)
+		if err := m.timed("isthmus "+strings.Join(args, " "), func() error { _, err := m.run(ctx, args...); return err }); err != nil {
 			return m, err
 		}
 	}
-	return m, nil
+	link := append([]string{"link"}, topology.names()...)
+	if err := m.timed("isthmus "+strings.Join(link, " "), func() error { _, err := m.run(ctx, link...); return err }); err != nil {
+		return m, err
+	}
+	return m, m.connect()
 }
 
-// Down takes the sandbox down.
+// timed does one step of the start, and says how long it took.
+func (m *Mesh) timed(what string, do func() error) error {
+	begin := time.Now()
+	err := do()
+	seconds := time.Since(begin).Seconds()
+	fmt.Fprintf(os.Stderr, "%-90s %5.1f s\n", what, seconds)
+	m.facts.Start = append(m.facts.Start, step{what, seconds})
+	return err
+}
+
+func (m *Mesh) connect() error {
+	for _, c := range m.topology.Clusters {
+		cluster, err := newCluster(m.Kubeconfig, c)
+		if err != nil {
+			return err
+		}
+		switch c.Name {
+		case "east":
+			m.East = cluster
+		case "west":
+			m.West = cluster
+		default:
+			m.North = cluster
+		}
+	}
+	return nil
+}
+
+// newGround returns the ground that the settings name.
+func (m *Mesh) newGround() ground {
+	if m.settings.ground == "kind" {
+		return &kindGround{topology: m.topology, bin: m.bin}
+	}
+	return &sandboxGround{topology: m.topology, dir: m.sandboxDir(), cli: m.run}
+}
+
+func (m *Mesh) sandboxDir() string { return filepath.Join(m.Dir, "sandbox") }
+
+// install completes the arguments of isthmus install by what the ground needs.
+func (m *Mesh) install(args []string) []string {
+	return slices.Concat([]string{"install"}, args, m.ground.installFlags())
+}
+
+// InstallArgs are the arguments that install one cluster as it was, or again.
+func (m *Mesh) InstallArgs(c *Cluster) []string { return m.install(m.topology.installation(c.Name)) }
+
+// LinkArgs are the arguments that link all clusters.
+func (m *Mesh) LinkArgs() []string { return append([]string{"link"}, m.topology.names()...) }
+
+// PrimaryOf returns the cluster whose control plane serves c: itself, where it is a primary.
+func (m *Mesh) PrimaryOf(c *Cluster) *Cluster {
+	for _, p := range m.All() {
+		if p.Name == c.Primary {
+			return p
+		}
+	}
+	return c
+}
+
+// Down takes down what Start brought up.
 func (m *Mesh) Down() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if _, err := m.run(ctx, "sandbox", "down"); err != nil {
+	if err := m.ground.down(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 }
 
 // Explain prints what may tell why the start went wrong.
 func (m *Mesh) Explain(w io.Writer) {
-	for _, name := range []string{"east", "west", "north"} {
-		c, err := newCluster(m.Kubeconfig, name)
+	for _, member := range m.topology.Clusters {
+		c, err := newCluster(m.Kubeconfig, member)
 		if err != nil {
 			return
 		}
@@ -84,7 +142,7 @@ func (m *Mesh) Explain(w io.Writer) {
 func (m *Mesh) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(m.bin, "isthmus"), args...)
 	cmd.Env = append(os.Environ(),
-		"ISTHMUS_SANDBOX_DIR="+filepath.Join(m.Dir, "sandbox"),
+		"ISTHMUS_SANDBOX_DIR="+m.sandboxDir(),
 		"ISTHMUS_HOME="+filepath.Join(m.Dir, "home"),
 		"KUBECONFIG="+m.Kubeconfig)
 	return cmd
@@ -127,6 +185,14 @@ func (m *Mesh) Cleanup(t *testing.T, args ...string) {
 
 // Clusters yields the two that every test uses, east first.
 func (m *Mesh) Clusters() []*Cluster { return []*Cluster{m.East, m.West} }
+
+// All yields every cluster of the topology.
+func (m *Mesh) All() []*Cluster {
+	if m.North == nil {
+		return m.Clusters()
+	}
+	return append(m.Clusters(), m.North)
+}
 
 // Eventually asks until it is told nothing more is missing, and fails with the
 // last answer after the time given.
@@ -172,13 +238,13 @@ func Throughout(t *testing.T, span time.Duration, what string, ask func(ctx cont
 	}
 }
 
-func newCluster(kubeconfig, name string) (*Cluster, error) {
+func newCluster(kubeconfig string, m member) (*Cluster, error) {
 	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig},
-		&clientcmd.ConfigOverrides{CurrentContext: name}).ClientConfig()
+		&clientcmd.ConfigOverrides{CurrentContext: m.Name}).ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("kubeconfig of %s: %w", name, err)
+		return nil, fmt.Errorf("kubeconfig of %s: %w", m.Name, err)
 	}
 	cfg.QPS, cfg.Burst = 100, 200
-	return connect(name, cfg)
+	return connect(m, cfg)
 }

@@ -15,19 +15,30 @@ import (
 // Cut takes something of one cluster away from another until the test ends or Heal.
 func (m *Mesh) Cut(t *testing.T, from, to, what, mode string) {
 	t.Helper()
-	m.Cleanup(t, "sandbox", "heal")
-	m.CLI(t, "sandbox", "cut", from, to, "--what", what, "--mode", mode)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := m.ground.heal(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := m.ground.cut(t.Context(), from, to, what, mode); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Heal ends all cuts.
 func (m *Mesh) Heal(t *testing.T) {
 	t.Helper()
-	m.CLI(t, "sandbox", "heal")
+	if err := m.ground.heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The remote API server refuses: its endpoints stay in use, no request fails, and the
 // link says that it is stale and since when; it comes back by itself.
 func TestRemoteAPIServerLost(t *testing.T) {
+	mesh.Needs(t, Time)
 	remoteAPIServer(t, "api-lost", "refuse")
 }
 
@@ -78,6 +89,7 @@ func remoteAPIServer(t *testing.T, ns, mode string) {
 // A lost gateway is out of use at once: while it is silent the link says so, callers are told
 // quickly instead of waiting, own pods are not affected, and it is used again when it answers.
 func TestGatewayLost(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks)
 	const ns = "gateway-lost"
 	for _, mode := range []string{"refuse", "drop"} {
 		t.Run(mode, func(t *testing.T) {
@@ -110,6 +122,7 @@ func TestGatewayLost(t *testing.T) {
 // Of two clusters that serve, one loses its gateway: packets to it vanish. Whatever begins two seconds later is
 // answered, all of it by the other cluster; when the gateway is back both serve again.
 func TestGatewayLostWhileAnotherServes(t *testing.T) {
+	mesh.Needs(t, ThirdCluster, SeparateNetworks)
 	const ns, url = "gateway-other", "http://echo.gateway-other.svc.clusterset.local"
 	mesh.North.Namespace(t, ns, true)
 	caller := exportedEcho(t, ns, mesh.West, mesh.North)

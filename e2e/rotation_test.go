@@ -24,6 +24,7 @@ const rotations = 100
 // The remote secret is given a new token a hundred times under traffic: no request fails, no proxy is sent
 // fewer endpoints, and the control plane holds no more goroutines than before.
 func TestSecretRotatedUnderTraffic(t *testing.T) {
+	mesh.Needs(t, Time)
 	const ns, url = "rotation", "http://echo.rotation.svc.clusterset.local"
 	caller := exportedEcho(t, ns, mesh.West)
 	caller.Reaches(t, url, time.Minute, "west")

@@ -19,24 +19,26 @@ import (
 
 // A cluster from which the mesh has been uninstalled, while it was linked and had a second control plane, has no object that names it, no
 // definition, no release, and the CoreDNS that it had before; the clusters that it was linked to have nothing of it. Twice is once,
-// and it can be installed and linked again. Whichever of two goes first.
+// and it can be installed and linked again. Whichever of two goes first. (East stays: remotes may need it.)
 func TestUninstallLeavesNothing(t *testing.T) {
-	for _, gone := range []*Cluster{mesh.North, mesh.West} {
+	for _, gone := range mesh.All()[1:] {
 		t.Run(gone.Name, func(t *testing.T) { leavesNothing(t, gone) })
 	}
 }
 
 func leavesNothing(t *testing.T, gone *Cluster) {
 	ns := "uninstall-" + gone.Name
-	mesh.Cleanup(t, "link", "east", "west", "north")
-	mesh.Cleanup(t, "install", gone.Name)
+	mesh.Cleanup(t, mesh.LinkArgs()...)
+	mesh.Cleanup(t, mesh.InstallArgs(gone)...)
 	gone.Namespace(t, ns, false)
 	mesh.East.Namespace(t, ns, false)
 	gone.Apply(t, ns, echoFile)
 	gone.ApplyYAML(t, ns, exportOf("echo"))
 	gone.Imported(t, ns, "echo")
 	mesh.East.Imported(t, ns, "echo")
-	mesh.CLI(t, "install", gone.Name, "--revision", "canary")
+	if gone.IsPrimary() {
+		mesh.CLI(t, append(mesh.InstallArgs(gone), "--revision", "canary")...)
+	}
 	config, err := gone.Kube.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +59,7 @@ func leavesNothing(t *testing.T, gone *Cluster) {
 	if err != nil || config.Data["Corefile"] != original || original == "" {
 		t.Errorf("Corefile, %v:\n%s", err, config.Data["Corefile"])
 	}
-	for _, other := range []*Cluster{mesh.East, mesh.West, mesh.North} {
+	for _, other := range mesh.All() {
 		if other != gone {
 			Eventually(t, time.Minute, other.Name+" has nothing of "+gone.Name, func(ctx context.Context) error { return other.forgot(ctx, gone.Name) })
 		}

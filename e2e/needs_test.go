@@ -1,0 +1,56 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// A Need is something that a test cannot do without; it returns what is missing, or "".
+type Need func(*Mesh) (missing string)
+
+// Needs skips the test where the ground or the topology lacks something, and says what.
+func (m *Mesh) Needs(t *testing.T, needs ...Need) {
+	t.Helper()
+	var missing []string
+	for _, need := range needs {
+		if what := need(m); what != "" {
+			missing = append(missing, what)
+		}
+	}
+	if len(missing) > 0 {
+		t.Skipf("%s on %s: %s", m.topology.Name, m.settings.ground, strings.Join(missing, "; "))
+	}
+}
+
+// ThirdCluster: the test uses mesh.North.
+func ThirdCluster(m *Mesh) string { return unless(m.North != nil, "there is no third cluster") }
+
+// SeparateNetworks: between east and west are gateways.
+func SeparateNetworks(m *Mesh) string {
+	return unless(m.East.Network != m.West.Network, "east and west are on one network, so no gateway is between them")
+}
+
+// WestIsPrimary: west has a control plane of its own.
+func WestIsPrimary(m *Mesh) string {
+	return unless(m.West.isPrimary(), "west is a remote, which has no control plane")
+}
+
+// NorthIsPrimary: so has north.
+func NorthIsPrimary(m *Mesh) string {
+	return unless(m.North != nil && m.North.isPrimary(), "north has no control plane")
+}
+
+// Time: the test is in the full suite only, because what it proves does not depend on what a ground has that the
+// sandbox lacks.
+func Time(m *Mesh) string {
+	return unless(m.settings.full, "not in the short suite (ISTHMUS_E2E_FULL=1 runs it; make e2e-sandbox always does)")
+}
+
+func unless(ok bool, missing string) string {
+	if ok {
+		return ""
+	}
+	return missing
+}
