@@ -34,10 +34,21 @@ test: build ## all tests but end to end, with the race detector
 	$(call say,tests of the nested module kind)
 	cd kind && CGO_ENABLED=0 go test -timeout 10m ./...
 
+.PHONY: e2e-sandbox
+e2e-sandbox: build ## end-to-end tests on the sandbox (three real clusters); RUN=REGEXP for some
+	@RUN='$(RUN)' TOPOLOGY='$(GIVEN_TOPOLOGY)' scripts/e2e.sh sandbox
+
+# make e2e TOPOLOGY="NAME NAME"; the default of kind-up, one, is not this target's
+GIVEN_TOPOLOGY := $(if $(filter-out undefined file,$(origin TOPOLOGY)),$(TOPOLOGY))
+
 .PHONY: e2e
-e2e: build ## end-to-end tests on the sandbox (two real clusters)
-	$(call say,end-to-end tests on the sandbox)
-	go test -race -tags e2e -count 1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./e2e/...
+ifeq ($(GIVEN_TOPOLOGY),sandbox)
+e2e: GIVEN_TOPOLOGY :=
+e2e: e2e-sandbox
+else
+e2e: deps images ## end-to-end tests on kind, from nothing: TOPOLOGY="multi-primary primary-remote" unless given; all: all; sandbox: the sandbox
+	@RUN='$(RUN)' scripts/e2e.sh $(or $(GIVEN_TOPOLOGY),multi-primary multi-primary-one-network)
+endif
 
 .PHONY: conformance
 conformance: ## specs of the MCS API on two clusters of one network; NETWORKS=separate on two; SUITE=FILE runs upstream's own test program
