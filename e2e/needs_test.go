@@ -20,7 +20,7 @@ func (m *Mesh) Needs(t *testing.T, needs ...Need) {
 		}
 	}
 	if len(missing) > 0 {
-		t.Skipf("%s on %s: %s", m.topology.Name, m.settings.ground, strings.Join(missing, "; "))
+		t.Skip(strings.Join(missing, "; "))
 	}
 }
 
@@ -45,7 +45,7 @@ func NorthIsPrimary(m *Mesh) string {
 // Time: the test is in the full suite only, because what it proves does not depend on what a ground has that the
 // sandbox lacks.
 func Time(m *Mesh) string {
-	return unless(m.settings.full, "not in the short suite (ISTHMUS_E2E_FULL=1 runs it; make e2e-sandbox always does)")
+	return unless(m.settings.full, "not in the short suite: ISTHMUS_E2E_FULL=1 runs it, e2e-sandbox always")
 }
 
 func unless(ok bool, missing string) string {

@@ -8,10 +8,12 @@
 #   RUN=REGEXP             only these tests
 #   OUT=DIR                reports as JSON, TOPOLOGY.json each; default bin/e2e
 #   KEEP=1                 leave the clusters of the (one) topology up
+#   RACE=                  without the race detector
 #   ISTHMUS_E2E_FULL=1     on kind every test, not the short suite
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-bin/e2e}
+race=${RACE--race}
 mkdir -p "$out"
 say() { printf '\033[1m== %s\033[0m\n' "$1" >&2; }
 
@@ -20,7 +22,7 @@ run() {
     local facts=$out/$2.facts
     rm -f "$facts"
     ISTHMUS_E2E_ON=$1 ISTHMUS_E2E_FACTS=$(realpath -m "$facts") \
-        go test -race -tags e2e -count 1 -timeout 40m -json ${RUN:+-run "$RUN"} ./e2e/ |
+        go test $race -tags e2e -count 1 -timeout 40m -json ${RUN:+-run "$RUN"} ./e2e/ |
         bin/isthmus-e2e-report -facts "$facts" -out "$out/$2.json" -up "${3:-0}"
 }
 
@@ -60,7 +62,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 say "compile the tests"
-go test -race -tags e2e -c -o bin/e2e.test ./e2e/
+go test $race -tags e2e -c -o bin/e2e.test ./e2e/
 failed=()
 for topology in "$@"; do
     say "end-to-end tests on kind, topology $topology"

@@ -9,9 +9,15 @@ import (
 	"strings"
 )
 
-// A stopped dockerd leaves chains in the packet filter, FORWARD's policy at DROP
-// and empty cgroups. What we started we clean up after, so that the machine is
-// as it was.
+// A stopped dockerd leaves chains in the packet filter, FORWARD's policy at DROP,
+// forwarding on and empty cgroups. What we started we clean up after, so that the
+// machine is as it was.
+
+// forwardingFile says whether this machine forwards IPv4.
+const forwardingFile = "/proc/sys/net/ipv4/ip_forward"
+
+// forwardingBefore notes what it said before dockerd.
+func (e Engine) forwardingBefore() string { return filepath.Join(e.Run, "ip-forward") }
 
 // forwardBefore notes FORWARD's policy as it was before dockerd.
 func (e Engine) forwardBefore() string { return filepath.Join(e.Run, "forward-policy") }
@@ -22,10 +28,15 @@ func (e Engine) notePolicy(ctx context.Context) error {
 		return err
 	}
 	first, _, _ := strings.Cut(rules, "\n") // -P FORWARD ACCEPT
-	return os.WriteFile(e.forwardBefore(), []byte(first), 0o600)
+	forwarding, err := os.ReadFile(forwardingFile)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(e.forwardBefore(), []byte(first), 0o600), os.WriteFile(e.forwardingBefore(), forwarding, 0o600))
 }
 
-// restoreNetwork removes dockerd's rules and chains, and restores the policy.
+// restoreNetwork removes dockerd's rules and chains, and restores the policy
+// and whether the machine forwards.
 func (e Engine) restoreNetwork(ctx context.Context) error {
 	var errs []error
 	for _, table := range []string{"nat", "filter"} {
@@ -41,6 +52,11 @@ func (e Engine) restoreNetwork(ctx context.Context) error {
 	before, err := os.ReadFile(e.forwardBefore())
 	if err == nil {
 		_, err = Output(ctx, "iptables", append([]string{"-w"}, strings.Fields(string(before))...)...)
+	}
+	errs = append(errs, err)
+	forwarding, err := os.ReadFile(e.forwardingBefore())
+	if err == nil {
+		err = os.WriteFile(forwardingFile, forwarding, 0)
 	}
 	return errors.Join(append(errs, err)...)
 }
