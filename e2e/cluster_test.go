@@ -33,6 +33,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/e2e/topology"
 )
 
 // Kinds that tests ask for by name.
@@ -44,14 +45,14 @@ var (
 
 // Cluster is one Kubernetes cluster, reached by its API server alone.
 type Cluster struct {
-	member
+	topology.Member
 	Kube    *kubernetes.Clientset
 	Dynamic dynamic.Interface
 	config  *rest.Config
 	mapper  meta.ResettableRESTMapper
 }
 
-func connect(m member, cfg *rest.Config) (*Cluster, error) {
+func connect(m topology.Member, cfg *rest.Config) (*Cluster, error) {
 	kube, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func connect(m member, cfg *rest.Config) (*Cluster, error) {
 		return nil, err
 	}
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(kube.Discovery()))
-	return &Cluster{member: m, Kube: kube, Dynamic: dyn, config: cfg, mapper: mapper}, nil
+	return &Cluster{Member: m, Kube: kube, Dynamic: dyn, config: cfg, mapper: mapper}, nil
 }
 
 // Apply applies the documents of a file in namespace, server-side.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/isthmus-mesh/isthmus/e2e/topology"
 )
 
 // A ground is where the clusters run. Each has the contexts that the topology names; what tests do to the network
@@ -44,7 +46,7 @@ func readSettings() (settings, error) {
 	}
 	switch s.ground {
 	case "sandbox":
-		s.topology, s.full = cmp.Or(s.topology, threePrimaries), true
+		s.topology, s.full = cmp.Or(s.topology, topology.ThreePrimaries), true
 	case "kind":
 		s.topology = cmp.Or(s.topology, "multi-primary")
 	default:

@@ -19,12 +19,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/e2e/topology"
 	"github.com/isthmus-mesh/isthmus/sandbox/capture"
 )
 
 // kindGround is clusters that make kind-up has brought up.
 type kindGround struct {
-	topology   topology
+	topology   topology.Topology
 	bin        string
 	kubeconfig string
 }
@@ -79,7 +80,7 @@ func (g *kindGround) cut(ctx context.Context, from, to, what, mode string) error
 var cutHooks = [][2]string{{"filter", "FORWARD"}, {"filter", "OUTPUT"}, {"raw", "PREROUTING"}}
 
 func (g *kindGround) heal(ctx context.Context) error {
-	for _, c := range g.topology.names() {
+	for _, c := range g.topology.Names() {
 		if _, err := inNode(ctx, c, "sh", "-c", "for t in filter raw; do iptables -w -t $t -F ISTHMUS-CUT 2>/dev/null || true; done"); err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ type addresses struct {
 }
 
 func (g *kindGround) addresses(ctx context.Context, cluster string) (addresses, error) {
-	c, err := newCluster(g.kubeconfig, member{Name: cluster})
+	c, err := newCluster(g.kubeconfig, topology.Member{Name: cluster})
 	if err != nil {
 		return addresses{}, err
 	}
@@ -149,7 +150,7 @@ func verdicts(end, mode string) []string {
 
 func (g *kindGround) memory(ctx context.Context) (map[string]int64, error) {
 	args := []string{"stats", "--no-stream", "--format", "{{json .}}"}
-	for _, c := range g.topology.names() {
+	for _, c := range g.topology.Names() {
 		args = append(args, kindNode(c))
 	}
 	text, err := docker(ctx, args...)

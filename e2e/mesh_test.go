@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/isthmus-mesh/isthmus/e2e/topology"
 )
 
 // Mesh is the linked clusters of a topology, driven by the programs that users have.
@@ -26,7 +28,7 @@ type Mesh struct {
 	East, West *Cluster
 	North      *Cluster // nil where the topology has no third; tests that do not need it leave it alone
 	bin        string
-	topology   topology
+	topology   topology.Topology
 	ground     ground
 	settings   settings
 	facts      facts
@@ -38,23 +40,22 @@ func Start(ctx context.Context, s settings) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	topology, err := readTopology(s.topology)
+	top, err := topology.Read("../kind-configs", s.topology)
 	if err != nil {
 		return nil, err
 	}
-	m := &Mesh{Dir: s.dir, bin: bin, topology: topology, settings: s, facts: newFacts(s)}
+	m := &Mesh{Dir: s.dir, bin: bin, topology: top, settings: s, facts: newFacts(s)}
 	m.ground = m.newGround()
 	if err := m.timed("clusters", func() (err error) { m.Kubeconfig, err = m.ground.up(ctx); return err }); err != nil {
 		return m, err
 	}
-	for _, args := range topology.installations() {
+	for _, args := range top.Installations() {
 		args = m.install(args)
 		if err := m.timed("isthmus "+strings.Join(args, " "), func() error { _, err := m.run(ctx, args...); return err }); err != nil {
 			return m, err
 		}
 	}
-	link := append([]string{"link"}, topology.names()...)
-	if err := m.timed("isthmus "+strings.Join(link, " "), func() error { _, err := m.run(ctx, link...); return err }); err != nil {
+	if err := m.timed("isthmus "+strings.Join(m.LinkArgs(), " "), func() error { _, err := m.run(ctx, m.LinkArgs()...); return err }); err != nil {
 		return m, err
 	}
 	return m, m.connect()
@@ -104,20 +105,10 @@ func (m *Mesh) install(args []string) []string {
 }
 
 // InstallArgs are the arguments that install one cluster as it was, or again.
-func (m *Mesh) InstallArgs(c *Cluster) []string { return m.install(m.topology.installation(c.Name)) }
+func (m *Mesh) InstallArgs(c *Cluster) []string { return m.install(m.topology.Installation(c.Name)) }
 
 // LinkArgs are the arguments that link all clusters.
-func (m *Mesh) LinkArgs() []string { return append([]string{"link"}, m.topology.names()...) }
-
-// PrimaryOf returns the cluster whose control plane serves c: itself, where it is a primary.
-func (m *Mesh) PrimaryOf(c *Cluster) *Cluster {
-	for _, p := range m.All() {
-		if p.Name == c.Primary {
-			return p
-		}
-	}
-	return c
-}
+func (m *Mesh) LinkArgs() []string { return append([]string{"link"}, m.topology.Names()...) }
 
 // Down takes down what Start brought up.
 func (m *Mesh) Down() {
@@ -238,7 +229,7 @@ func Throughout(t *testing.T, span time.Duration, what string, ask func(ctx cont
 	}
 }
 
-func newCluster(kubeconfig string, m member) (*Cluster, error) {
+func newCluster(kubeconfig string, m topology.Member) (*Cluster, error) {
 	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig},
 		&clientcmd.ConfigOverrides{CurrentContext: m.Name}).ClientConfig()

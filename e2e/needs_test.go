@@ -34,12 +34,12 @@ func SeparateNetworks(m *Mesh) string {
 
 // WestIsPrimary: west has a control plane of its own.
 func WestIsPrimary(m *Mesh) string {
-	return unless(m.West.isPrimary(), "west is a remote, which has no control plane")
+	return unless(m.West.IsPrimary(), "west is a remote, which has no control plane")
 }
 
 // NorthIsPrimary: so has north.
 func NorthIsPrimary(m *Mesh) string {
-	return unless(m.North != nil && m.North.isPrimary(), "north has no control plane")
+	return unless(m.North != nil && m.North.IsPrimary(), "north has no control plane")
 }
 
 // Time: the test is in the full suite only, because what it proves does not depend on what a ground has that the

@@ -7,12 +7,13 @@ import (
 	"io"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/e2e/topology"
 	"github.com/isthmus-mesh/isthmus/sandbox"
 )
 
 // sandboxGround is clusters of the sandbox, driven by isthmus sandbox.
 type sandboxGround struct {
-	topology topology
+	topology topology.Topology
 	dir      string
 	cli      func(ctx context.Context, args ...string) (string, error) // runs isthmus
 }
