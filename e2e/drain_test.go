@@ -48,6 +48,7 @@ func (m *Mesh) drain(t *testing.T, args ...string) drained {
 // that of its own callers, while what it alone serves goes on. It is said to be
 // empty when that has ended too, and comes back in steps.
 func TestDrain(t *testing.T) {
+	mesh.Needs(t, ThirdCluster, Time)
 	const ns, alone = "drain", "drain-alone"
 	for _, c := range []*Cluster{mesh.East, mesh.West, mesh.North} {
 		c.Namespace(t, ns, true)
@@ -191,6 +192,7 @@ func shareOf(records []load.Record, cluster string) float64 {
 // A return that is interrupted stays where it is and says how to go on; the next
 // one goes on from there.
 func TestUndrainIsInterrupted(t *testing.T) {
+	mesh.Needs(t, ThirdCluster, Time)
 	mesh.Cleanup(t, "undrain", "north", "--steps", "100", "--force")
 	if d := mesh.drain(t, "drain", "north", "--timeout", "60s", "--force"); !d.Moved {
 		t.Fatalf("drain: %+v", d)
@@ -235,6 +237,7 @@ func TestUndrainIsInterrupted(t *testing.T) {
 // Where a cluster's API server does not answer, drain says so and what can be done:
 // the others keep away from it by their own links.
 func TestDrainWithoutItsServer(t *testing.T) {
+	mesh.Needs(t, ThirdCluster, Time)
 	const ns = "drain-by-peers"
 	for _, c := range []*Cluster{mesh.East, mesh.West, mesh.North} {
 		c.Namespace(t, ns, true)
@@ -280,6 +283,7 @@ func TestDrainWithoutItsServer(t *testing.T) {
 // Callers without a sidecar leave their own cluster with the rest while it is
 // drained, and come back to it; no connection of theirs is refused on the way.
 func TestDrainWithoutSidecar(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks)
 	const ns, url = "drain-bare", "http://echo.drain-bare.svc.clusterset.local"
 	exportedEcho(t, ns, mesh.East, mesh.West)
 	bare := bareCaller(t, ns+"-caller")

@@ -59,6 +59,7 @@ const (
 
 // Every scenario passes at 100 requests a second, with the rights of the sample and no others.
 func TestDrills(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks, Time)
 	const away, home = "drills-away", "drills-home"
 	serve(t, away, others(t, away))
 	serve(t, home, []*Cluster{mesh.West, mesh.East})
@@ -114,7 +115,7 @@ func drillAccount(t *testing.T, namespaces ...string) string {
 	t.Helper()
 	const account, home = "driller", "isthmus-system"
 	config := clientcmdapi.NewConfig()
-	for _, c := range mesh.all() {
+	for _, c := range mesh.All() {
 		c.Apply(t, "", drillRights)
 		c.ApplyYAML(t, home, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: "+account+"}\n")
 		subject := "subjects: [{kind: ServiceAccount, name: " + account + ", namespace: " + home + "}]\n"
@@ -283,6 +284,7 @@ func exitCode(err error) int {
 // A second drill is refused while one runs. One that is killed leaves nothing broken for longer than its faults live,
 // and a note by which the rest is undone.
 func TestDrillKilled(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks, Time)
 	const ns = "drills-killed"
 	serve(t, ns, others(t, ns))
 	first := underWay(t, ns)
@@ -310,6 +312,7 @@ func TestDrillKilled(t *testing.T) {
 
 // A drill that is interrupted restores everything at once.
 func TestDrillInterrupted(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks, Time)
 	const ns = "drills-interrupted"
 	serve(t, ns, others(t, ns))
 	r := underWay(t, ns)
@@ -326,13 +329,14 @@ func TestDrillInterrupted(t *testing.T) {
 // nothingLeft waits until no cluster has anything of a drill; the status of a link follows its spec.
 func nothingLeft(t *testing.T, namespace string) {
 	t.Helper()
-	for _, c := range mesh.all() {
+	for _, c := range mesh.All() {
 		Eventually(t, 10*time.Second, "nothing is left of the drill", func(ctx context.Context) error { return c.noDrill(ctx, namespace) })
 	}
 }
 
 // A service that has nowhere to go is not drilled, and nothing is changed to find that out.
 func TestDrillNowhereToGo(t *testing.T) {
+	mesh.Needs(t, SeparateNetworks, Time)
 	const ns = "drills-nowhere"
 	serve(t, ns, []*Cluster{mesh.West})
 	for _, scenario := range []string{drill.ScenarioGatewayRefuse, drill.ScenarioGatewayDrop, drill.ScenarioWholeCluster, drill.ScenarioFlap} {
@@ -342,12 +346,4 @@ func TestDrillNowhereToGo(t *testing.T) {
 		}
 	}
 	nothingLeft(t, ns)
-}
-
-// all are the clusters that there are.
-func (m *Mesh) all() []*Cluster {
-	if m.North == nil {
-		return m.Clusters()
-	}
-	return append(m.Clusters(), m.North)
 }

@@ -14,7 +14,7 @@ import (
 type facts struct {
 	Ground   string           `json:"ground"`
 	Topology string           `json:"topology"`
-	Start    []step           `json:"start"`            // in order
+	Start    []step           `json:"start"`            // and other installations, in order
 	Memory   map[string]int64 `json:"memory,omitempty"` // by node, in bytes, with the mesh installed, after the last test
 }
 

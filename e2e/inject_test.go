@@ -166,6 +166,7 @@ func hookFailures(t *testing.T, ns, pod string) string {
 // A hook that kubelet calls over the network arrives also where plaintext is
 // refused, unless the pod leaves it to kubelet.
 func TestHookOfStrictPod(t *testing.T) {
+	mesh.Needs(t, Time)
 	const ns = "strict-hook"
 	mesh.East.Namespace(t, ns, true)
 	mesh.East.Apply(t, ns, "strict.yaml")
@@ -240,7 +241,7 @@ spec:
 // the identity are those of before.
 func TestKilledSidecar(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, this is not tested: only root sees the sandbox's processes")
+		t.Skip("SKIPPED, this is not tested: only root sees the nodes' processes")
 	}
 	const ns, url = "killed", "http://echo.killed.svc.clusterset.local"
 	caller := exportedEcho(t, ns, mesh.West)
@@ -354,6 +355,7 @@ func sidecarsOf(uid string) ([]int, error) {
 
 // The CLI prints what the webhook would do, and says what it leaves alone.
 func TestInjectFile(t *testing.T) {
+	mesh.Needs(t, Time)
 	file := filepath.Join(t.TempDir(), "pods.yaml")
 	text := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"by-hand","labels":{"app":"by-hand"}},"spec":{"containers":[{"name":"client","image":"isthmus-mesh/isthmus-samples:dev","args":["idle"]}],"terminationGracePeriodSeconds":1}}`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -33,7 +33,7 @@ type kindGround struct {
 // kindNode is the container that is a cluster's only node.
 func kindNode(cluster string) string { return cluster + "-control-plane" }
 
-func (g *kindGround) up(context.Context) (string, error) {
+func (g *kindGround) up(ctx context.Context) (string, error) {
 	g.kubeconfig = filepath.Join(g.bin, "kind", "kubeconfig")
 	name, err := os.ReadFile(filepath.Join(g.bin, "kind", "topology"))
 	if err != nil {
@@ -42,7 +42,20 @@ func (g *kindGround) up(context.Context) (string, error) {
 	if string(name) != g.topology.Name {
 		return "", fmt.Errorf("topology %s is up, not %s: make kind-down and make kind-up TOPOLOGY=%[2]s", name, g.topology.Name)
 	}
-	return g.kubeconfig, nil
+	return g.kubeconfig, g.tagNext(ctx)
+}
+
+// tagNext gives the images a second tag, to which tests upgrade.
+func (g *kindGround) tagNext(ctx context.Context) error {
+	for _, c := range g.topology.Names() {
+		for _, image := range []string{"isthmusd", "isthmus-proxy", "isthmus-samples"} {
+			name := "docker.io/" + api.ImageHub + "/" + image
+			if _, err := inNode(ctx, c, "ctr", "--namespace", "k8s.io", "images", "tag", "--force", name+":dev", name+":next"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // down leaves the clusters to make kind-down.

@@ -49,11 +49,8 @@ func Start(ctx context.Context, s settings) (*Mesh, error) {
 	if err := m.timed("clusters", func() (err error) { m.Kubeconfig, err = m.ground.up(ctx); return err }); err != nil {
 		return m, err
 	}
-	for _, args := range top.Installations() {
-		args = m.install(args)
-		if err := m.timed("isthmus "+strings.Join(args, " "), func() error { _, err := m.run(ctx, args...); return err }); err != nil {
-			return m, err
-		}
+	if err := m.Install(ctx); err != nil {
+		return m, err
 	}
 	if err := m.timed("isthmus "+strings.Join(m.LinkArgs(), " "), func() error { _, err := m.run(ctx, m.LinkArgs()...); return err }); err != nil {
 		return m, err
@@ -61,7 +58,18 @@ func Start(ctx context.Context, s settings) (*Mesh, error) {
 	return m, m.connect()
 }
 
-// timed does one step of the start, and says how long it took.
+// Install installs all clusters, or again as the flags say.
+func (m *Mesh) Install(ctx context.Context, flags ...string) error {
+	for _, args := range m.topology.Installations() {
+		args = append(m.install(args), flags...)
+		if err := m.timed("isthmus "+strings.Join(args, " "), func() error { _, err := m.run(ctx, args...); return err }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timed does one step, and says how long it took.
 func (m *Mesh) timed(what string, do func() error) error {
 	begin := time.Now()
 	err := do()

@@ -19,11 +19,12 @@ import (
 // across clusters as others do; the rest stays with the first. When the second goes, nothing else does.
 func TestTwoRevisions(t *testing.T) {
 	const ns, url = "revision", "http://echo.revision.svc.clusterset.local"
+	mesh.Needs(t, Time)
 	first := exportedEcho(t, ns, mesh.West)
 	first.Reaches(t, url, time.Minute, "west")
 	mesh.Cleanup(t, "uninstall", "east", "--revision", "canary")
 	for range 2 {
-		mesh.CLI(t, "install", "east", "--revision", "canary", "--tag", "next")
+		mesh.CLI(t, append(mesh.InstallArgs(mesh.East), "--revision", "canary", "--tag", "next")...)
 	}
 	leader := mesh.East.leader(t)
 
