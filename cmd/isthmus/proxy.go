@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/clusterset"
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/meshstatus"
 	"github.com/isthmus-mesh/isthmus/drill/cluster"
 	"github.com/isthmus-mesh/isthmus/primary/ads"
@@ -84,12 +85,10 @@ func listProxies(ctx context.Context, e *env, args []string) ([]proxyRow, error)
 	var errs error
 	for _, c := range clusters {
 		ctx, cancel := context.WithTimeout(ctx, meshstatus.Patience)
-		err := meshstatus.DebugRevisions(ctx, c, func(revision, _ string, view *cluster.Tunnel) error {
-			proxies, err := meshstatus.Proxies(ctx, view)
+		err := proxiesOf(ctx, c, clusters, func(revision string, proxies []ads.ProxyStatus) {
 			for _, p := range proxies {
 				rows = append(rows, proxyRow{c.Context, revision, p})
 			}
-			return err
 		})
 		cancel()
 		if err != nil {
@@ -97,6 +96,29 @@ func listProxies(ctx context.Context, e *env, args []string) ([]proxyRow, error)
 		}
 	}
 	return rows, withHint(errs, "name the contexts that have the mesh: isthmus proxy list CONTEXT")
+}
+
+// proxiesOf asks every control plane of c, which is its primary's where it is a remote.
+func proxiesOf(ctx context.Context, c *cluster.Cluster, clusters []*cluster.Cluster, use func(revision string, proxies []ads.ProxyStatus)) error {
+	installed, err := clusterset.Find(ctx, c)
+	if err != nil {
+		return err
+	}
+	if installed == nil {
+		return clusterset.ErrNotInstalled
+	}
+	home, err := meshstatus.Home(ctx, c, clusters)
+	if err != nil {
+		return err
+	}
+	if home == nil {
+		return fmt.Errorf("it is a remote: name the context of cluster %s, too", installed.Primary)
+	}
+	return meshstatus.DebugRevisions(ctx, home, func(revision, _ string, view *cluster.Tunnel) error {
+		proxies, err := meshstatus.ProxiesOf(ctx, view, installed.Cluster)
+		use(revision, proxies)
+		return err
+	})
 }
 
 func printProxies(w io.Writer, rows []proxyRow) error {

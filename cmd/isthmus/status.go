@@ -84,7 +84,7 @@ func printStatus(w io.Writer, report meshstatus.Report) error {
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", c.Context, c.Cluster, trafficText(report.Time, c.Drain), c.Network, c.Version,
-			replicas(c.ControlPlane), gatewayText(c.Gateway), entryGatewayText(c.Entry), proxiesText(c.Proxies), len(c.Exports), len(c.Imports))
+			controlPlaneText(c), gatewayText(c.Gateway), entryGatewayText(c.Entry), proxiesText(c.Proxies), len(c.Exports), len(c.Imports))
 	}
 	printRevisions(t, report)
 	printLinks(t, report)
@@ -193,6 +193,17 @@ func stateText(l meshstatus.Link) string {
 		text += ", " + strings.ToLower(c.Reason)
 	}
 	return text
+}
+
+// controlPlaneText says whose it is where it is another cluster's.
+func controlPlaneText(c meshstatus.Cluster) string {
+	switch {
+	case c.Primary == "":
+		return replicas(c.ControlPlane)
+	case c.ControlPlane.Want == 0:
+		return "of " + c.Primary
+	}
+	return "of " + c.Primary + ", " + replicas(c.ControlPlane)
 }
 
 func replicas(w meshstatus.Workload) string { return fmt.Sprintf("%d/%d", w.Ready, w.Want) }

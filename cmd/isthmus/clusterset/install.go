@@ -124,7 +124,7 @@ func plan(ctx context.Context, opts InstallOptions) ([]step, error) {
 		seen[p.values.Cluster] = target.Cluster.Context
 		plans = append(plans, p)
 	}
-	return plans, namePrimaries(ctx, plans)
+	return withPrimaries(ctx, plans, opts)
 }
 
 func planOne(ctx context.Context, target Target, opts InstallOptions) (step, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,16 +18,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/remote/join"
 )
 
-// Profiles of the chart that a topology asks for, where the user names no other.
-const (
-	profilePrimary = "primary"
-	profileRemote  = "remote"
-)
-
 // role is what a cluster is to the others in an installation.
 type role struct {
 	primary *cluster.Cluster // of a remote: who serves it
-	serves  bool             // a primary that remotes are installed for
 }
 
 // primaryOf decides who serves the target, and refuses what cannot become it.
@@ -49,18 +43,12 @@ func primaryOf(target Target, have *Installed) error {
 // serves it, signs for it.
 func asRemote(values *install.Values, primary string) {
 	values.Primary = primary
-	if values.Profile == "" {
-		values.Profile = profileRemote
-	}
 	values.CA = &install.CA{Bundle: values.CA.Bundle}
 	values.Extra = with(values.Extra, "controlPlane", "enabled", false)
 }
 
 // asPrimary opens the gateway for remotes.
 func asPrimary(values *install.Values) {
-	if values.Profile == "" {
-		values.Profile = profilePrimary
-	}
 	values.Extra = with(values.Extra, "gateway", "controlPlane", true)
 }
 
@@ -79,52 +67,58 @@ func with(values map[string]any, section, key string, value any) map[string]any 
 	return out
 }
 
-// namePrimaries replaces contexts by cluster names: of those that are installed in
-// this run, else of what is there, whose gateway must be open for remotes.
-func namePrimaries(ctx context.Context, plans []step) error {
-	names := map[string]string{}
-	for _, p := range plans {
-		names[p.cluster.Context] = p.values.Cluster
-	}
+// withPrimaries names the primaries of all remotes: those that are installed in this
+// run, else what is there already. The gateway of each is opened for remotes, so
+// that one which is not yet is installed once more, as it is.
+func withPrimaries(ctx context.Context, plans []step, opts InstallOptions) ([]step, error) {
 	for i := range plans {
-		p := &plans[i]
-		if p.role.primary == nil {
+		if plans[i].role.primary == nil {
 			continue
 		}
-		name, now := names[p.role.primary.Context]
-		if !now {
-			found, err := openPrimary(ctx, p.role.primary, p.cluster.Context)
+		at := slices.IndexFunc(plans, func(p step) bool { return p.cluster.Context == plans[i].role.primary.Context })
+		if at < 0 {
+			name, open, err := openPrimary(ctx, plans[i].role.primary, plans[i].cluster.Context)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			name = found
-		}
-		p.values.Primary = name
-		for j := range plans {
-			if plans[j].cluster.Context == p.role.primary.Context && !plans[j].role.serves {
-				plans[j].role.serves = true
-				asPrimary(&plans[j].values)
+			plans[i].values.Primary = name
+			if open {
+				continue
 			}
+			again, err := planOne(ctx, Target{Cluster: plans[i].role.primary}, opts.unchanged())
+			if err != nil {
+				return nil, err
+			}
+			plans, at = append(plans, again), len(plans)
 		}
+		plans[i].values.Primary = plans[at].values.Cluster
+		asPrimary(&plans[at].values)
 	}
-	return nil
+	return plans, nil
 }
 
-func openPrimary(ctx context.Context, c *cluster.Cluster, remote string) (string, error) {
+// unchanged are the options that install a cluster again as it is.
+func (opts InstallOptions) unchanged() InstallOptions {
+	v := opts.Values
+	opts.Values = install.Values{Clusterset: v.Clusterset, Hub: v.Hub, Tag: v.Tag, PullPolicy: v.PullPolicy, AllowServers: v.AllowServers}
+	return opts
+}
+
+// openPrimary returns the name of what is installed in c, and whether its gateway lets
+// remotes through.
+func openPrimary(ctx context.Context, c *cluster.Cluster, remote string) (name string, open bool, err error) {
 	found, err := Find(ctx, c)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	switch {
 	case found == nil:
-		return "", refuseInstall(c.Context, "NotInstalled", fmt.Sprintf("isthmus install %s %s --topology primary-remote", c.Context, remote), "the mesh is not installed, so it can serve nobody")
+		return "", false, refuseInstall(c.Context, "NotInstalled", fmt.Sprintf("isthmus install %s %s --topology primary-remote", c.Context, remote), "the mesh is not installed, so it can serve nobody")
 	case found.Primary != "":
-		return "", refuseInstall(c.Context, "NoControlPlane", "name the context of cluster "+found.Primary, "it is a remote itself, served by %s", found.Primary)
+		return "", false, refuseInstall(c.Context, "NoControlPlane", "name the context of cluster "+found.Primary, "it is a remote itself, served by %s", found.Primary)
 	}
-	if _, err := controllers.FindDoor(ctx, c.Kube, api.SystemNamespace); err != nil {
-		return "", refuseInstall(c.Context, "GatewayClosed", "isthmus install "+c.Context+" --set gateway.controlPlane=true", "its gateway lets no remote through: %v", err)
-	}
-	return found.Cluster, nil
+	_, closed := controllers.FindDoor(ctx, c.Kube, api.SystemNamespace)
+	return found.Cluster, closed == nil, nil
 }
 
 func refuseInstall(context, reason, next, format string, args ...any) error {

@@ -92,7 +92,7 @@ func (s *side) own() []precheck.Finding {
 	}
 	logs := "kubectl --context " + where + " -n " + api.SystemNamespace + " logs deploy/"
 	out := []precheck.Finding{
-		finding(where, "control plane", st.ControlPlane.OK(), logs+api.ControlPlaneName, "%d of %d ready", st.ControlPlane.Ready, st.ControlPlane.Want),
+		finding(where, "control plane", st.ControlPlane.OK() || st.Primary != "" && st.ControlPlane.Want == 0, logs+api.ControlPlaneName, "%d of %d ready", st.ControlPlane.Ready, st.ControlPlane.Want),
 	}
 	if st.Gateway.Want > 0 {
 		out = append(out, finding(where, "gateway", st.Gateway.OK() && len(st.Gateway.Addresses) > 0, logs+api.EastWestName,

@@ -26,12 +26,13 @@ const Patience = 15 * time.Second
 // report; it is no error.
 func Collect(ctx context.Context, clusters []*cluster.Cluster) Report {
 	report := Report{Time: time.Now().UTC(), Clusters: make([]Cluster, len(clusters)), Healthy: len(clusters) > 0}
+	homes := newHomes(clusters)
 	var wg sync.WaitGroup
 	for i, c := range clusters {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, Patience)
 			defer cancel()
-			report.Clusters[i] = collect(ctx, c)
+			report.Clusters[i] = collect(ctx, c, homes)
 		})
 	}
 	wg.Wait()
@@ -41,7 +42,7 @@ func Collect(ctx context.Context, clusters []*cluster.Cluster) Report {
 	return report
 }
 
-func collect(ctx context.Context, c *cluster.Cluster) Cluster {
+func collect(ctx context.Context, c *cluster.Cluster, homes *homes) Cluster {
 	out := Cluster{Context: c.Context, Links: []Link{}, Exports: []Export{}, Imports: []Import{}}
 	installed, err := clusterset.Find(ctx, c)
 	if err != nil {
@@ -51,6 +52,10 @@ func collect(ctx context.Context, c *cluster.Cluster) Cluster {
 	if installed == nil {
 		out.Error = "the mesh is not installed"
 		return out
+	}
+	out.Primary = installed.Primary
+	if out.home = homes.of(ctx, c, installed); out.home == nil {
+		out.Notes = append(out.Notes, fmt.Sprintf("control plane: it is that of cluster %s: name its context, too", installed.Primary))
 	}
 	out.Cluster, out.Network, out.TrustDomain, out.Tag = installed.Cluster, installed.Network, installed.TrustDomain, installed.Tag
 	for what, read := range map[string]func(context.Context, *cluster.Cluster) error{
@@ -105,8 +110,10 @@ func (out *Cluster) readDrain(ctx context.Context, c *cluster.Cluster) error {
 }
 
 func (out *Cluster) readWorkloads(ctx context.Context, c *cluster.Cluster) (err error) {
-	if out.ControlPlane, err = workload(ctx, c, api.ControlPlaneName); err != nil {
-		return err
+	if out.home != nil {
+		if out.ControlPlane, err = workload(ctx, out.home, api.ControlPlaneName); err != nil {
+			return err
+		}
 	}
 	if err := out.readRevisions(ctx, c); err != nil {
 		return err

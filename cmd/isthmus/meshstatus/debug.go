@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,8 +66,11 @@ func (out *Cluster) readProxies(ctx context.Context, c *cluster.Cluster) error {
 			out.Proxies.Injected++
 		}
 	}
-	return DebugRevisions(ctx, c, func(revision, _ string, view *cluster.Tunnel) error {
-		proxies, err := Proxies(ctx, view)
+	if out.home == nil {
+		return nil
+	}
+	return DebugRevisions(ctx, out.home, func(revision, _ string, view *cluster.Tunnel) error {
+		proxies, err := ProxiesOf(ctx, view, out.Cluster)
 		if err != nil {
 			return err
 		}
@@ -82,7 +86,7 @@ func (out *Cluster) readProxies(ctx context.Context, c *cluster.Cluster) error {
 			}
 		}
 		out.Problems = nil // all replicas see the same ones
-		return view.GetJSON(ctx, "/debug/problems", &out.Problems)
+		return view.GetJSON(ctx, "/debug/problems?cluster="+url.QueryEscape(out.Cluster), &out.Problems)
 	})
 }
 
@@ -90,6 +94,13 @@ func (out *Cluster) readProxies(ctx context.Context, c *cluster.Cluster) error {
 func Proxies(ctx context.Context, view *cluster.Tunnel) ([]ads.ProxyStatus, error) {
 	var proxies []ads.ProxyStatus
 	err := view.GetJSON(ctx, "/debug/proxies", &proxies)
+	return proxies, err
+}
+
+// ProxiesOf is Proxies of one cluster, which may be a remote that the control plane serves.
+func ProxiesOf(ctx context.Context, view *cluster.Tunnel, name string) ([]ads.ProxyStatus, error) {
+	var proxies []ads.ProxyStatus
+	err := view.GetJSON(ctx, "/debug/proxies?cluster="+url.QueryEscape(name), &proxies)
 	return proxies, err
 }
 

@@ -29,11 +29,13 @@ func (out *Cluster) readEntry(ctx context.Context, c *cluster.Cluster) (err erro
 	if out.Entry.Workload, err = workload(ctx, c, api.EntryName); err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
-	ranges, err := Ranges(ctx, c)
-	if err != nil {
-		return err
+	if out.home != nil { // a remote has the ranges of who serves it
+		ranges, err := Ranges(ctx, out.home)
+		if err != nil {
+			return err
+		}
+		out.Entry.Ports, out.Entry.Synthetic = ranges.Ports, ranges.Synthetic
 	}
-	out.Entry.Ports, out.Entry.Synthetic = ranges.Ports, ranges.Synthetic
 	found, err := c.Kube.DiscoveryV1().EndpointSlices(metav1.NamespaceAll).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelManagedBy + "=" + api.ManagedBy})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
+	"github.com/isthmus-mesh/isthmus/drill/cluster"
 )
 
 // Report is the state of all clusters that were asked.
@@ -21,6 +22,7 @@ type Report struct {
 type Cluster struct {
 	Context      string     `json:"context"`
 	Cluster      string     `json:"cluster,omitempty"` // empty: no mesh is installed
+	Primary      string     `json:"primary,omitempty"` // of a remote: the cluster that serves it, whose control plane is told of here
 	Network      string     `json:"network,omitempty"`
 	TrustDomain  string     `json:"trustDomain,omitempty"`
 	Version      string     `json:"version,omitempty"` // Kubernetes
@@ -38,6 +40,8 @@ type Cluster struct {
 	Problems     []Problem  `json:"problems,omitempty"`
 	Drill        string     `json:"drill,omitempty"` // one that is noted there, and whether it gives signs of life
 	Notes        []string   `json:"notes,omitempty"` // what could not be read, and why
+
+	home *cluster.Cluster // where its control plane runs; nil where that was not among those asked
 }
 
 // Drain says that traffic is kept away from a cluster.
@@ -138,7 +142,7 @@ type Problem struct {
 
 // healthy reports whether nothing of c is amiss.
 func (c Cluster) healthy() bool {
-	if c.Error != "" || c.Cluster == "" || !c.ControlPlane.OK() || c.Proxies.Refusing > 0 {
+	if c.Error != "" || c.Cluster == "" || c.home != nil && !c.ControlPlane.OK() || c.Proxies.Refusing > 0 {
 		return false
 	}
 	if c.Gateway.Want > 0 && !c.Gateway.OK() {
