@@ -139,6 +139,9 @@ func (p *Plan) remote(ctx context.Context) error {
 		return err
 	}
 	p.Findings = append(p.Findings, s.linksFound(lost)...)
+	if p.Spec.Scenario != drill.ScenarioAPIServer && !(p.Spec.Scenario == drill.ScenarioWholeCluster && p.Spec.Means == drill.MeansUnderlay) {
+		p.Findings = append(p.Findings, s.betweenFound(lost))
+	}
 	if p.Spec.Means == drill.MeansUnderlay {
 		p.Findings = append(p.Findings, s.cutsFound(ctx))
 	}
@@ -198,7 +201,7 @@ func (p *Plan) linkIs(remote string, want ...v1alpha1.LinkState) func(context.Co
 
 func waitLink(ctx context.Context, s *seen, remote string, want []v1alpha1.LinkState) error {
 	return cluster.Until(ctx, "the link to "+remote, func(ctx context.Context) (string, error) {
-		now := &seen{from: s.from, home: s.home, links: map[string]v1alpha1.LinkState{}}
+		now := &seen{from: s.from, home: s.home, links: map[string]v1alpha1.LinkState{}, near: map[string]bool{}}
 		if err := now.readLinks(ctx); err != nil {
 			return "", err
 		}

@@ -12,8 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
@@ -38,6 +39,7 @@ type seen struct {
 	imports  []importview.Import // all that home has
 	ready    map[string]int      // ready endpoints of the service by exporter, as home sees them
 	links    map[string]v1alpha1.LinkState
+	near     map[string]bool  // clusters on home's own network
 	lab      *sandbox.Sandbox // nil where home is in no sandbox of this machine
 }
 
@@ -46,7 +48,7 @@ const contextPatience = 5 * time.Second
 
 // look reads what the drill is planned from, and changes nothing.
 func look(ctx context.Context, kubeconfig string, spec drill.Spec) (*seen, error) {
-	s := &seen{spec: spec, ready: map[string]int{}, links: map[string]v1alpha1.LinkState{}}
+	s := &seen{spec: spec, ready: map[string]int{}, links: map[string]v1alpha1.LinkState{}, near: map[string]bool{}}
 	var err error
 	if s.namespace, s.name, err = spec.Names(); err != nil {
 		return nil, err
@@ -150,12 +152,16 @@ func (s *seen) readLinks(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the links of %s: %w", s.home, err)
 	}
-	for _, link := range list.Items {
-		state, _, err := unstructured.NestedString(link.Object, "status", "state")
-		if err != nil {
-			return fmt.Errorf("read the link from %s to %s: %w", s.home, link.GetName(), err)
+	for _, item := range list.Items {
+		var link v1alpha1.ClusterLink
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &link); err != nil {
+			return fmt.Errorf("read the link from %s to %s: %w", s.home, item.GetName(), err)
 		}
-		s.links[link.GetName()] = v1alpha1.LinkState(state)
+		s.links[link.Name] = link.Status.State
+		c := meta.FindStatusCondition(link.Status.Conditions, v1alpha1.ConditionGatewayAnswers)
+		if c != nil && c.Reason == v1alpha1.ReasonNotNeeded {
+			s.near[link.Name] = true
+		}
 	}
 	return nil
 }

@@ -143,6 +143,15 @@ func (s *seen) sharedFound(ctx context.Context, changes []drill.Change) Finding 
 	return fine("no other service of %s leads to these pods", s.namespace)
 }
 
+// betweenFound refuses where the loss of a gateway would be seen by nobody.
+func (s *seen) betweenFound(lost string) Finding {
+	if s.near[lost] {
+		return refused("possible between clusters of one network: "+strings.Join([]string{drill.ScenarioLocalEndpoints, drill.ScenarioAPIServer, drill.ScenarioControlPlane}, ", "),
+			"%s and %s are on one network: requests go from one to the other without a gateway", s.home, lost)
+	}
+	return fine("between %s and %s is a gateway", s.home, lost)
+}
+
 // cutsFound refuses where the network is cut already: a restore would heal that, too.
 func (s *seen) cutsFound(ctx context.Context) Finding {
 	status, err := s.lab.Status(ctx)

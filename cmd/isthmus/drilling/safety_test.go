@@ -91,6 +91,18 @@ func TestLinksFound(t *testing.T) {
 	}
 }
 
+// On one network no gateway can be missed.
+func TestBetween(t *testing.T) {
+	s := eastSees("gateway-drop", map[string]uint32{"west": 1, "north": 1}, connected)
+	s.near = map[string]bool{"north": true}
+	if got := s.betweenFound("west").String(); !strings.HasPrefix(got, "ok ") {
+		t.Error(got)
+	}
+	if f := s.betweenFound("north"); !strings.HasPrefix(f.String(), "REFUSED  east and north are on one network") || !strings.Contains(f.Next, "api-server") {
+		t.Errorf("%s, next %q", f, f.Next)
+	}
+}
+
 // Only what nobody else serves counts as lost with a cluster.
 func TestOnlyThere(t *testing.T) {
 	imports := []importview.Import{
