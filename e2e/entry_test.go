@@ -114,7 +114,7 @@ func holdsOnlyEntry(t *testing.T, ns, name string) {
 // While own pods are ready they serve pods without a sidecar too; when the last goes west does, and back
 // (mcs.md §5, issue: own pods come first).
 func TestWithoutSidecarOwnPodsFirst(t *testing.T) {
-	mesh.Needs(t, SeparateNetworks)
+	mesh.Needs(t, SeparateNetworks, Time)
 	const ns, url = "entry-own", "http://echo.entry-own.svc.clusterset.local"
 	exportedEcho(t, ns, mesh.East, mesh.West)
 	bare := bareCaller(t, ns+"-bare")

@@ -16,6 +16,7 @@ import (
 // An upgrade of isthmusd and of the gateways of both clusters, and the way back, while 100 requests a second go each way over the link:
 // none fails, and no moment is without a webhook.
 func TestUpgradeUnderTraffic(t *testing.T) {
+	mesh.Needs(t, Time)
 	const there, back = "upgrade", "upgrade-back"
 	east := exportedEcho(t, there, mesh.West)
 	exportedEcho(t, back, mesh.East)
