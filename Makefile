@@ -47,7 +47,7 @@ e2e: GIVEN_TOPOLOGY :=
 e2e: e2e-sandbox
 else
 e2e: deps images ## end-to-end tests on kind, from nothing: TOPOLOGY="multi-primary primary-remote" unless given; all: all; sandbox: the sandbox
-	@RUN='$(RUN)' scripts/e2e.sh $(or $(GIVEN_TOPOLOGY),multi-primary multi-primary-one-network)
+	@RUN='$(RUN)' scripts/e2e.sh $(or $(GIVEN_TOPOLOGY),multi-primary primary-remote)
 endif
 
 .PHONY: conformance
