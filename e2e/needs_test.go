@@ -37,6 +37,11 @@ func WestIsPrimary(m *Mesh) string {
 	return unless(m.West.IsPrimary(), "west is a remote, which has no control plane")
 }
 
+// WestIsRemote: another cluster's control plane serves west.
+func WestIsRemote(m *Mesh) string {
+	return unless(!m.West.IsPrimary(), "west has a control plane of its own")
+}
+
 // NorthIsPrimary: so has north.
 func NorthIsPrimary(m *Mesh) string {
 	return unless(m.North != nil && m.North.IsPrimary(), "north has no control plane")
