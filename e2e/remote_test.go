@@ -154,13 +154,3 @@ func TestSecondPrimary(t *testing.T) {
 	}
 	mesh.East.SystemPod(t, "isthmusd")
 }
-
-// leader returns who holds the Lease of control planes in c.
-func (c *Cluster) leader(t *testing.T) string {
-	t.Helper()
-	lease, err := c.Kube.CoordinationV1().Leases("isthmus-system").Get(t.Context(), "isthmusd", metav1.GetOptions{})
-	if err != nil || lease.Spec.HolderIdentity == nil {
-		t.Fatalf("%s: lease: %v", c.Name, err)
-	}
-	return *lease.Spec.HolderIdentity
-}
