@@ -142,7 +142,7 @@ type Problem struct {
 
 // healthy reports whether nothing of c is amiss.
 func (c Cluster) healthy() bool {
-	if c.Error != "" || c.Cluster == "" || c.home != nil && !c.ControlPlane.OK() || c.Proxies.Refusing > 0 {
+	if c.Error != "" || c.Cluster == "" || (c.Primary == "" || c.home != nil) && !c.ControlPlane.OK() || c.Proxies.Refusing > 0 {
 		return false
 	}
 	if c.Gateway.Want > 0 && !c.Gateway.OK() {
