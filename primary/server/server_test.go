@@ -403,11 +403,17 @@ func (s source) Bundle() (trust.Bundle, error) { return s.bundle, nil }
 
 func (d *isthmusd) dial(t *testing.T, svid trust.SVID) *grpc.ClientConn {
 	t.Helper()
+	return d.dialOf(t, "east", svid)
+}
+
+// dialOf connects to the control plane of a cluster.
+func (d *isthmusd) dialOf(t *testing.T, cluster string, svid trust.SVID) *grpc.ClientConn {
+	t.Helper()
 	server, err := trust.NewID(d.domain, api.SystemNamespace, api.ControlPlaneName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := trust.ClientTLS(source{svid, d.bundle}, trust.ClusterDNS("east"), []string{"h2"}, trust.Only(server))
+	config := trust.ClientTLS(source{svid, d.bundle}, trust.ClusterDNS(cluster), []string{"h2"}, trust.Only(server))
 	conn, err := grpc.NewClient("passthrough:///"+d.discovery, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	if err != nil {
 		t.Fatal(err)
@@ -419,6 +425,12 @@ func (d *isthmusd) dial(t *testing.T, svid trust.SVID) *grpc.ClientConn {
 // sign gets an SVID for a new key by token.
 func (d *isthmusd) sign(t *testing.T, token string) trust.SVID {
 	t.Helper()
+	return d.signOf(t, "east", token)
+}
+
+// signOf does so at the control plane of a cluster.
+func (d *isthmusd) signOf(t *testing.T, cluster, token string) trust.SVID {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -428,7 +440,7 @@ func (d *isthmusd) sign(t *testing.T, token string) trust.SVID {
 		t.Fatal(err)
 	}
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
-	response, err := cav1.NewCertificateServiceClient(d.dial(t, trust.SVID{})).Sign(ctx, &cav1.SignRequest{Csr: csr, Cluster: "east"})
+	response, err := cav1.NewCertificateServiceClient(d.dialOf(t, cluster, trust.SVID{})).Sign(ctx, &cav1.SignRequest{Csr: csr, Cluster: cluster})
 	if err != nil {
 		t.Fatalf("sign: %v", err)
 	}
