@@ -22,7 +22,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/primary/controllers"
 	"github.com/isthmus-mesh/isthmus/remote/registry"
 	"github.com/isthmus-mesh/isthmus/trust"
 	"github.com/isthmus-mesh/isthmus/trust/ca"
@@ -42,7 +41,8 @@ type remotes struct {
 
 	mu      sync.Mutex
 	tenants map[string]*tenant
-	refused map[string]string // by cluster, why it is not served
+	leaving map[string]*tenant // the last that ended, or is about to
+	refused map[string]string  // by cluster, why it is not served
 }
 
 func newRemotes(opts Options, p *parts) (*remotes, error) {
@@ -56,13 +56,11 @@ func newRemotes(opts Options, p *parts) (*remotes, error) {
 		return nil, fmt.Errorf("server of the own cluster: %w", err)
 	}
 	r := &remotes{
-		opts: opts, parts: p, kick: make(chan struct{}, 1), tenants: map[string]*tenant{}, refused: map[string]string{},
+		opts: opts, parts: p, kick: make(chan struct{}, 1), tenants: map[string]*tenant{}, leaving: map[string]*tenant{}, refused: map[string]string{},
 		host: &host{
 			config: config, serving: p.serving,
 			member: &registry.Home{Cluster: string(opts.Cluster), Server: base.Scheme + "://" + base.Host, Client: client},
-			door: func(ctx context.Context) (controllers.Door, error) {
-				return controllers.FindDoor(ctx, p.own.kube, opts.Namespace)
-			},
+			door:   newDoorFinder(p.own.kube, opts.Namespace).find,
 		},
 	}
 	r.served, r.linked = r.secrets(api.LabelServes), r.secrets(api.LabelRemoteCluster)
@@ -130,11 +128,13 @@ func (r *remotes) reconcile(ctx context.Context, running *sync.WaitGroup) error 
 			r.opts.Log.Info("remote is served no longer, or anew", "cluster", name)
 			t.cancel()
 			delete(r.tenants, name)
+			r.leaving[name] = t
 		}
 	}
 	for name, w := range wanted {
 		if r.tenants[name] == nil {
-			r.tenants[name] = r.begin(ctx, running, w)
+			r.tenants[name] = r.begin(ctx, running, w, r.leaving[name])
+			delete(r.leaving, name)
 		}
 	}
 	r.parts.own.ads.Serve(r.opts.Cluster, r.names())
@@ -205,6 +205,7 @@ type tenant struct {
 	now       *wanted
 	transport *registry.Transport
 	cancel    context.CancelFunc
+	done      chan struct{} // closed when it has ended
 
 	mu    sync.Mutex
 	plane *plane // while it runs
@@ -214,7 +215,7 @@ type tenant struct {
 // with another intermediate. A refused one leaves what it has.
 func (t *tenant) take(w *wanted) bool {
 	old := t.now
-	if w.network != old.network || !sameButToken(w.access, old.access) {
+	if t.transport == nil || w.network != old.network || !sameButToken(w.access, old.access) {
 		return false
 	}
 	if w.access.Token != old.access.Token {
@@ -243,19 +244,26 @@ func sameMaterial(a, b ca.Material) bool {
 	return bytes.Equal(a.Chain, b.Chain) && bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Bundle, b.Bundle)
 }
 
-func (r *remotes) begin(ctx context.Context, running *sync.WaitGroup, w *wanted) *tenant {
+// begin starts a tenant when the one before it, which may be nil, has ended: both
+// would be elected by the same name.
+func (r *remotes) begin(ctx context.Context, running *sync.WaitGroup, w *wanted, before *tenant) *tenant {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &tenant{of: r, now: w, cancel: cancel}
+	t := &tenant{of: r, now: w, cancel: cancel, done: make(chan struct{})}
 	log := r.opts.Log.With("plane", w.cluster)
 	transport, err := registry.NewTransport(w.access, r.opts.AllowServers)
 	if err != nil { // ParseKubeconfig has taken it, so it does not come to that
 		log.Error("remote cannot be served", "err", err)
+		close(t.done)
 		return t
 	}
 	t.transport = transport
 	log.Info("remote is served", "server", w.access.Server)
 	running.Go(func() {
+		defer close(t.done)
 		defer transport.Close()
+		if before != nil {
+			<-before.done
+		}
 		t.keep(ctx, log)
 	})
 	return t
