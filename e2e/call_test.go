@@ -14,6 +14,7 @@ const echoFile = "../samples/echo/echo.yaml"
 // A pod of east calls a service of west by its clusterset name, through its sidecar, west's
 // gateway and the callee's sidecar; the callee is told who called.
 func TestCallAcross(t *testing.T) {
+	t.Parallel()
 	caller := exportedEcho(t, "call-across", mesh.West)
 	s := caller.Reaches(t, "http://echo.call-across.svc.clusterset.local", time.Minute, "west")
 	if want := []string{"spiffe://cluster.local/ns/call-across/sa/client"}; !slices.Equal(s.Callers, want) {
@@ -40,6 +41,7 @@ func TestCallAcross(t *testing.T) {
 
 // A pod that calls itself by its own Service gets through its own sidecar both ways.
 func TestCallSelf(t *testing.T) {
+	t.Parallel()
 	exportedEcho(t, "call-self", mesh.East)
 	pod := mesh.East.Ready(t, "call-self", "app=echo", 1)[0]
 	self := &Caller{cluster: mesh.East, namespace: "call-self", pod: pod.Name, box: "echo"}

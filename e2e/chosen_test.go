@@ -30,6 +30,7 @@ import (
 // may know its server name: the caller's certificate says its cluster.
 func TestExportToChosenClusters(t *testing.T) {
 	mesh.Needs(t, ThirdCluster, NorthIsPrimary, SeparateNetworks, Time)
+	t.Parallel()
 	const ns, url = "chosen", "http://echo.chosen.svc.clusterset.local"
 	mesh.North.Namespace(t, ns, true)
 	caller := exportedEcho(t, ns, mesh.West)

@@ -87,6 +87,7 @@ func (c *Caller) Absent(t *testing.T, name, kind string) {
 // The cluster's own CoreDNS, which isthmus install has found with a stock Corefile, serves the clusterset
 // to pods without a sidecar (mcs.md §6): A, SRV and TXT, and not what must not exist.
 func TestClustersetDNS(t *testing.T) {
+	t.Parallel()
 	const ns, name = "dns", "echo.dns.svc.clusterset.local"
 	for _, c := range mesh.Clusters() {
 		c.Namespace(t, ns, false)
@@ -125,6 +126,7 @@ func TestClustersetDNS(t *testing.T) {
 // A headless service has the addresses of its ready pods, in its own cluster, by the name of each too.
 func TestClustersetDNSHeadless(t *testing.T) {
 	mesh.Needs(t, Time)
+	t.Parallel()
 	const ns, name = "dns-headless", "set.dns-headless.svc.clusterset.local"
 	mesh.East.Namespace(t, ns, false)
 	mesh.East.ApplyYAML(t, ns, headless)

@@ -283,7 +283,7 @@ func TestDrainWithoutItsServer(t *testing.T) {
 // Callers without a sidecar leave their own cluster with the rest while it is
 // drained, and come back to it; no connection of theirs is refused on the way.
 func TestDrainWithoutSidecar(t *testing.T) {
-	mesh.Needs(t, SeparateNetworks)
+	mesh.Needs(t, SeparateNetworks, Time)
 	const ns, url = "drain-bare", "http://echo.drain-bare.svc.clusterset.local"
 	exportedEcho(t, ns, mesh.East, mesh.West)
 	bare := bareCaller(t, ns+"-caller")

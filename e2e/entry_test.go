@@ -44,6 +44,7 @@ func (c *Cluster) importedSlices(ctx context.Context, namespace, name, source st
 // the entry gateway, whose identity is then what the called one sees; one of its own network directly, as a stranger
 // (mcs.md §5).
 func TestWithoutSidecar(t *testing.T) {
+	t.Parallel()
 	const ns, host = "entry", "echo.entry.svc.clusterset.local"
 	meshed := exportedEcho(t, ns, mesh.West)
 	bare := bareCaller(t, ns+"-bare")
@@ -115,6 +116,7 @@ func holdsOnlyEntry(t *testing.T, ns, name string) {
 // (mcs.md §5, issue: own pods come first).
 func TestWithoutSidecarOwnPodsFirst(t *testing.T) {
 	mesh.Needs(t, SeparateNetworks, Time)
+	t.Parallel()
 	const ns, url = "entry-own", "http://echo.entry-own.svc.clusterset.local"
 	exportedEcho(t, ns, mesh.East, mesh.West)
 	bare := bareCaller(t, ns+"-bare")
@@ -227,6 +229,7 @@ func entryPort(t *testing.T, ns, name, port string) int32 {
 // one identity; neither touches callers with a sidecar.
 func TestEntryGatewayRefused(t *testing.T) {
 	mesh.Needs(t, SeparateNetworks, Time)
+	t.Parallel()
 	const ns, url = "entry-refused", "http://echo.entry-refused.svc.clusterset.local"
 	meshed := exportedEcho(t, ns, mesh.West)
 	bare := bareCaller(t, ns+"-bare")

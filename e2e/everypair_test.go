@@ -11,6 +11,7 @@ import (
 // Pods of every cluster call a service of every other by name, through a gateway or directly as their networks have it,
 // and the callee is told who called.
 func TestEveryClusterCallsEveryOther(t *testing.T) {
+	t.Parallel()
 	callers := map[string][]*Caller{} // by the cluster that they call
 	for _, to := range mesh.All() {
 		ns := "pairs-" + to.Name

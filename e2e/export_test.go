@@ -46,6 +46,7 @@ func (c *Cluster) NotImported(t *testing.T, namespace, name string) {
 // An export makes the import and the name in both clusters, taking it back takes both
 // away, and the same again works.
 func TestExportAndUnexport(t *testing.T) {
+	t.Parallel()
 	const ns, url = "export-unexport", "http://echo.export-unexport.svc.clusterset.local"
 	for _, c := range mesh.Clusters() {
 		c.Namespace(t, ns, true)

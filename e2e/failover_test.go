@@ -16,6 +16,7 @@ import (
 // Own pods come first; when the last of them goes, traffic moves to west within the same
 // request, and back when they return.
 func TestFailoverAndFailback(t *testing.T) {
+	t.Parallel()
 	const ns, url = "failover", "http://echo.failover.svc.clusterset.local"
 	caller := exportedEcho(t, ns, mesh.East, mesh.West)
 	leaveAtOnce(t, mesh.East, ns)

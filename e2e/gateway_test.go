@@ -18,6 +18,7 @@ import (
 // nothing else; what it passes on asks for a client certificate.
 func TestGatewayPassesOnlyExports(t *testing.T) {
 	mesh.Needs(t, SeparateNetworks)
+	t.Parallel()
 	const ns = "gateway-names"
 	caller := exportedEcho(t, ns, mesh.West)
 	caller.Reaches(t, "http://echo."+ns+".svc.clusterset.local", time.Minute, "west")

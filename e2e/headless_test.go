@@ -51,6 +51,7 @@ spec:
 // Each pod of a headless service of another cluster has a name and an address of its own (on another network, one that
 // stands for it), at which pods with a sidecar reach it and no other (mcs.md §5, §6); one pod that goes and comes back disturbs no other's connections.
 func TestHeadlessAcrossNetworks(t *testing.T) {
+	t.Parallel()
 	const ns, name = "headless", "db.headless.svc.clusterset.local"
 	for _, c := range mesh.Clusters() {
 		c.Namespace(t, ns, true)

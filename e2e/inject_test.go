@@ -25,6 +25,7 @@ import (
 // A Job of a pod with a sidecar calls another cluster and ends as it says: the
 // sidecar goes after the last request is answered, and holds nothing up.
 func TestJobsEnd(t *testing.T) {
+	t.Parallel()
 	const ns, url = "jobs-end", "http://echo.jobs-end.svc.clusterset.local"
 	exportedEcho(t, ns, mesh.West).Reaches(t, url, time.Minute, "west")
 	job := func(name, target string) string {
@@ -97,6 +98,7 @@ func inOrder(t *testing.T, pod *corev1.Pod, app string, within time.Duration) {
 // An application calls through its sidecar until it has ended: while its preStop
 // hook runs, and after its signal.
 func TestCallsUntilTheEnd(t *testing.T) {
+	t.Parallel()
 	const ns, url, finalizer = "until-end", "http://echo.until-end.svc.clusterset.local", "e2e.isthmus.dev/look"
 	exportedEcho(t, ns, mesh.West).Reaches(t, url, time.Minute, "west")
 	mesh.East.ApplyYAML(t, ns, fmt.Sprintf(`
@@ -167,6 +169,7 @@ func hookFailures(t *testing.T, ns, pod string) string {
 // refused, unless the pod leaves it to kubelet.
 func TestHookOfStrictPod(t *testing.T) {
 	mesh.Needs(t, Time)
+	t.Parallel()
 	const ns = "strict-hook"
 	mesh.East.Namespace(t, ns, true)
 	mesh.East.Apply(t, ns, "strict.yaml")
@@ -209,6 +212,7 @@ spec:
 // Connections of an excluded user leave the pod directly, those of others do not.
 // (In the sandbox every process is user 0; elsewhere these are user 4000.)
 func TestExcludedUser(t *testing.T) {
+	t.Parallel()
 	const ns, url = "excluded-user", "http://echo.excluded-user.svc.cluster.local"
 	mesh.East.Namespace(t, ns, true)
 	mesh.East.Apply(t, ns, echoFile)
@@ -240,6 +244,7 @@ spec:
 // the application goes on, requests are answered within seconds, the redirect and
 // the identity are those of before.
 func TestKilledSidecar(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, this is not tested: only root sees the nodes' processes")
 	}
@@ -356,6 +361,7 @@ func sidecarsOf(uid string) ([]int, error) {
 // The CLI prints what the webhook would do, and says what it leaves alone.
 func TestInjectFile(t *testing.T) {
 	mesh.Needs(t, Time)
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pods.yaml")
 	text := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"by-hand","labels":{"app":"by-hand"}},"spec":{"containers":[{"name":"client","image":"isthmus-mesh/isthmus-samples:dev","args":["idle"]}],"terminationGracePeriodSeconds":1}}`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

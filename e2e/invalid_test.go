@@ -15,6 +15,7 @@ import (
 // One export that cannot be served among twenty carries the reason; the others are served.
 func TestOneInvalidObjectAmongMany(t *testing.T) {
 	mesh.Needs(t, Time)
+	t.Parallel()
 	const ns = "invalid"
 	caller := exportedEcho(t, ns, mesh.West)
 	mesh.West.ApplyYAML(t, ns, "apiVersion: v1\nkind: Service\nmetadata: {name: outside}\nspec: {type: ExternalName, externalName: example.test}\n")

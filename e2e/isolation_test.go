@@ -12,6 +12,7 @@ import (
 // address, with a sidecar or without.
 func TestPodsOfTheOtherNetworkAreOutOfReach(t *testing.T) {
 	mesh.Needs(t, SeparateNetworks)
+	t.Parallel()
 	const ns = "isolation"
 	caller := exportedEcho(t, ns, mesh.West)
 	caller.Reaches(t, "http://echo."+ns+".svc.clusterset.local", time.Minute, "west")

@@ -12,6 +12,7 @@ import (
 // With the annotation callers of the cluster.local name fail over too, and come back; without it, and after it is
 // taken away, the name stays local.
 func TestLocalNameFailover(t *testing.T) {
+	t.Parallel()
 	const ns, url = "local-name", "http://echo.local-name.svc.cluster.local"
 	caller := exportedEcho(t, ns, mesh.East, mesh.West)
 	caller.Reaches(t, url, time.Minute, "east")

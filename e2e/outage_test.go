@@ -45,6 +45,7 @@ func TestRemoteAPIServerLost(t *testing.T) {
 // The remote API server swallows packets, so that every open watch looks healthy: the link
 // says so within 30 s all the same.
 func TestRemoteAPIServerBlackHoled(t *testing.T) {
+	mesh.Needs(t, Time)
 	remoteAPIServer(t, "api-black-holed", "drop")
 }
 

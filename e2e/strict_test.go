@@ -10,6 +10,7 @@ import (
 // A sidecar takes plaintext from outside the mesh until its namespace is strict, and mTLS
 // before and after.
 func TestStrictRefusesPlaintext(t *testing.T) {
+	t.Parallel()
 	const ns, url = "strict", "http://echo.strict.svc.cluster.local"
 	mesh.East.Namespace(t, ns, true)
 	mesh.East.Apply(t, ns, echoFile)
