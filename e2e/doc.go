@@ -3,6 +3,6 @@
 // `make e2e-sandbox` runs them on the sandbox, `make e2e` on kind. What a test needs
 // that a topology may lack it says (Needs), and is skipped there with the reason.
 // Tests that touch nothing but their own namespaces run in parallel, after those
-// that take something of the mesh away.
+// that take something of the mesh away or measure how long something takes.
 // What a test applies stands in the YAML file of its name.
 package e2e

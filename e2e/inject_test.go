@@ -98,7 +98,6 @@ func inOrder(t *testing.T, pod *corev1.Pod, app string, within time.Duration) {
 // An application calls through its sidecar until it has ended: while its preStop
 // hook runs, and after its signal.
 func TestCallsUntilTheEnd(t *testing.T) {
-	t.Parallel()
 	const ns, url, finalizer = "until-end", "http://echo.until-end.svc.clusterset.local", "e2e.isthmus.dev/look"
 	exportedEcho(t, ns, mesh.West).Reaches(t, url, time.Minute, "west")
 	mesh.East.ApplyYAML(t, ns, fmt.Sprintf(`
@@ -244,7 +243,6 @@ spec:
 // the application goes on, requests are answered within seconds, the redirect and
 // the identity are those of before.
 func TestKilledSidecar(t *testing.T) {
-	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, this is not tested: only root sees the nodes' processes")
 	}

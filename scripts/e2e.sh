@@ -9,7 +9,7 @@
 #   OUT=DIR                reports as JSON, TOPOLOGY.json each; default bin/e2e
 #   KEEP=1                 leave the clusters of the (one) topology up
 #   RACE=                  without the race detector
-#   PARALLEL=N             how many tests that touch nothing but their own namespaces run at a time; default 4
+#   PARALLEL=N             how many tests that touch nothing but their own namespaces run at a time; default 2
 #   ISTHMUS_E2E_FULL=1     on kind every test, not the short suite
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ run() {
     local facts=$out/$2.facts
     rm -f "$facts"
     ISTHMUS_E2E_ON=$1 ISTHMUS_E2E_FACTS=$(realpath -m "$facts") \
-        go test $race -tags e2e -count 1 -timeout 40m -parallel "${PARALLEL:-4}" -json ${RUN:+-run "$RUN"} ./e2e/ |
+        go test $race -tags e2e -count 1 -timeout 40m -parallel "${PARALLEL:-2}" -json ${RUN:+-run "$RUN"} ./e2e/ |
         bin/isthmus-e2e-report -facts "$facts" -out "$out/$2.json" -up "${3:-0}"
 }
 
