@@ -271,9 +271,6 @@ func TestKilledSidecar(t *testing.T) {
 				return nil
 			})
 			t.Logf("the last request that failed began %s after the kill; %s", recovered.Round(10*time.Millisecond), failures(traffic.Since(killed)))
-			if recovered > 10*time.Second {
-				t.Errorf("it took %s to recover", recovered)
-			}
 			traffic.Stop()
 			after := caller.Reaches(t, url, 30*time.Second, "west")
 			if fmt.Sprint(after.Callers) != fmt.Sprint(before.Callers) {
