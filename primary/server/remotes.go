@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -226,7 +227,7 @@ func (t *tenant) take(w *wanted) bool {
 	t.mu.Lock()
 	running := t.plane
 	t.mu.Unlock()
-	if running != nil && !sameMaterial(w.material, old.material) {
+	if running != nil && !w.material.Equal(old.material) {
 		if err := running.authority.Replace(w.material); err != nil {
 			running.log.Error("the remote's new intermediate cannot be used, the old one stays", "err", err)
 			w.material = old.material
@@ -238,10 +239,6 @@ func (t *tenant) take(w *wanted) bool {
 
 func sameButToken(a, b registry.Access) bool {
 	return a.Server == b.Server && a.ServerName == b.ServerName && bytes.Equal(a.CA, b.CA) && bytes.Equal(a.CertPEM, b.CertPEM) && bytes.Equal(a.KeyPEM, b.KeyPEM)
-}
-
-func sameMaterial(a, b ca.Material) bool {
-	return bytes.Equal(a.Chain, b.Chain) && bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Bundle, b.Bundle)
 }
 
 // begin starts a tenant when the one before it, which may be nil, has ended: both
@@ -276,7 +273,7 @@ func (t *tenant) keep(ctx context.Context, log *slog.Logger) {
 		if ctx.Err() != nil {
 			return
 		}
-		log.Error("the remote's control plane failed; it is started again", "after", wait, "err", cmpErr(err))
+		log.Error("the remote's control plane failed; it is started again", "after", wait, "err", cmp.Or(err, errEnded))
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -284,12 +281,8 @@ func (t *tenant) keep(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-func cmpErr(err error) error {
-	if err == nil {
-		return errors.New("it ended")
-	}
-	return err
-}
+// errEnded is why a plane is started again that gave no reason.
+var errEnded = errors.New("it ended")
 
 func (t *tenant) run(ctx context.Context, log *slog.Logger) error {
 	t.of.mu.Lock()

@@ -44,7 +44,8 @@ func readFile(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-func (m Material) equal(other Material) bool {
+// Equal reports whether both are the same bytes.
+func (m Material) Equal(other Material) bool {
 	return bytes.Equal(m.Chain, other.Chain) && bytes.Equal(m.Key, other.Key) && bytes.Equal(m.Bundle, other.Bundle)
 }
 
@@ -83,7 +84,7 @@ type follower struct {
 
 func (f *follower) look() {
 	m, err := ReadMaterial(f.dir)
-	if err == nil && m.equal(f.taken) && f.failure == "" {
+	if err == nil && m.Equal(f.taken) && f.failure == "" {
 		return
 	}
 	if err == nil {

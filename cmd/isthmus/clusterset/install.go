@@ -67,7 +67,7 @@ func Install(ctx context.Context, opts InstallOptions) ([]Result, error) {
 	for _, remotes := range []bool{false, true} { // a remote needs its primary
 		group, ctx := errgroup.WithContext(ctx)
 		for i, p := range plans {
-			if remotes != (p.role.primary != nil) {
+			if remotes != (p.primary != nil) {
 				continue
 			}
 			results[i] = Result{Context: p.cluster.Context, Cluster: p.values.Cluster, Network: p.values.Network, Primary: p.values.Primary, Before: p.before}
@@ -104,7 +104,7 @@ type step struct {
 	cluster *cluster.Cluster
 	values  install.Values
 	before  bool
-	role    role
+	primary *cluster.Cluster // of a remote: who serves it
 }
 
 func plan(ctx context.Context, opts InstallOptions) ([]step, error) {
@@ -159,8 +159,8 @@ func planOne(ctx context.Context, target Target, opts InstallOptions) (step, err
 	}
 	if target.Primary != nil {
 		values.CA = &install.CA{Bundle: opts.Issuer.Bundle}
-		asRemote(&values, "")
-		return step{cluster: c, values: values, before: have.Cluster != "", role: role{primary: target.Primary}}, nil
+		asRemote(&values)
+		return step{cluster: c, values: values, before: have.Cluster != "", primary: target.Primary}, nil
 	}
 	material, err := readCA(ctx, c, api.CASecretName)
 	if err != nil {
@@ -200,10 +200,10 @@ func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report,
 		_, err = wait.addresses(ctx, p.cluster, api.SystemNamespace)
 		return err
 	})
-	if p.role.primary != nil {
+	if p.primary != nil {
 		group.Go(func() error { return p.serve(ctx, opts, say) })
 	}
-	if err = group.Wait(); err == nil && p.role.primary != nil { // writes dns and revision
+	if err = group.Wait(); err == nil && p.primary != nil { // writes dns and revision
 		err = p.proveServed(outer)
 	}
 	return dns, revision, err

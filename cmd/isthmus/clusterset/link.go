@@ -187,10 +187,9 @@ func findMember(ctx context.Context, c *cluster.Cluster, opts LinkOptions) (*mem
 	if installed == nil {
 		return nil, fmt.Errorf("context %s: %w", c.Context, ErrNotInstalled)
 	}
-	m := &member{cluster: c, set: installed.Clusterset, primary: installed.Primary}
-	m.side = join.Side{Context: c.Context, Config: c.Config, Cluster: installed.Cluster, Network: installed.Network, Server: opts.Servers[c.Context]}
-	if m.side.Server == "" && c.Raw != nil {
-		m.side.Server = join.ServerOf(c.Raw, c.Context)
+	m := &member{cluster: c, side: side(c, installed.Cluster, installed.Network), set: installed.Clusterset, primary: installed.Primary}
+	if given := opts.Servers[c.Context]; given != "" {
+		m.side.Server = given
 	}
 	return m, nil
 }

@@ -18,11 +18,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/remote/join"
 )
 
-// role is what a cluster is to the others in an installation.
-type role struct {
-	primary *cluster.Cluster // of a remote: who serves it
-}
-
 // primaryOf decides who serves the target, and refuses what cannot become it.
 func primaryOf(target Target, have *Installed) error {
 	context := target.Cluster.Context
@@ -41,8 +36,7 @@ func primaryOf(target Target, have *Installed) error {
 
 // asRemote sets what the chart is told of a remote. A key does not go there: who
 // serves it, signs for it.
-func asRemote(values *install.Values, primary string) {
-	values.Primary = primary
+func asRemote(values *install.Values) {
 	values.CA = &install.CA{Bundle: values.CA.Bundle}
 	values.Extra = with(values.Extra, "controlPlane", "enabled", false)
 }
@@ -72,12 +66,12 @@ func with(values map[string]any, section, key string, value any) map[string]any 
 // that one which is not yet is installed once more, as it is.
 func withPrimaries(ctx context.Context, plans []step, opts InstallOptions) ([]step, error) {
 	for i := range plans {
-		if plans[i].role.primary == nil {
+		if plans[i].primary == nil {
 			continue
 		}
-		at := slices.IndexFunc(plans, func(p step) bool { return p.cluster.Context == plans[i].role.primary.Context })
+		at := slices.IndexFunc(plans, func(p step) bool { return p.cluster.Context == plans[i].primary.Context })
 		if at < 0 {
-			name, open, err := openPrimary(ctx, plans[i].role.primary, plans[i].cluster.Context)
+			name, open, err := openPrimary(ctx, plans[i].primary, plans[i].cluster.Context)
 			if err != nil {
 				return nil, err
 			}
@@ -85,7 +79,7 @@ func withPrimaries(ctx context.Context, plans []step, opts InstallOptions) ([]st
 			if open {
 				continue
 			}
-			again, err := planOne(ctx, Target{Cluster: plans[i].role.primary}, opts.unchanged())
+			again, err := planOne(ctx, Target{Cluster: plans[i].primary}, opts.unchanged())
 			if err != nil {
 				return nil, err
 			}
@@ -127,7 +121,7 @@ func refuseInstall(context, reason, next, format string, args ...any) error {
 
 // material is what a primary signs with for the remote: what is there, or new.
 func (opts InstallOptions) material(ctx context.Context, p step) (*install.CA, error) {
-	have, err := readCA(ctx, p.role.primary, api.ServesSecretPrefix+p.values.Cluster)
+	have, err := readCA(ctx, p.primary, api.ServesSecretPrefix+p.values.Cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +143,7 @@ func (p step) serve(ctx context.Context, opts InstallOptions, say func(string)) 
 		return err
 	}
 	say("wait for the control plane of " + p.values.Primary)
-	primary := side(p.role.primary, p.values.Primary, "")
+	primary := side(p.primary, p.values.Primary, "")
 	remote := side(p.cluster, p.values.Cluster, p.values.Network)
 	options := join.Options{AllowServers: opts.Values.AllowServers}
 	if err := join.Serve(ctx, primary, remote, join.Material{Chain: ca.Chain, Key: ca.Key, Bundle: ca.Bundle}, options); err != nil {
@@ -169,6 +163,8 @@ func (p step) written(ctx context.Context) error {
 	})
 }
 
+// side is an installed cluster as remote/join takes it, with the address that its context
+// in the kubeconfig has for other clusters, if any.
 func side(c *cluster.Cluster, name, network string) join.Side {
 	s := join.Side{Context: c.Context, Config: c.Config, Cluster: name, Network: network}
 	if c.Raw != nil {
@@ -201,7 +197,7 @@ func (p step) proveServed(ctx context.Context) error {
 	return cluster.Until(ctx, "the control plane of "+p.values.Primary+" in "+p.cluster.Context, func(ctx context.Context) (string, error) {
 		lease, err := p.cluster.Kube.CoordinationV1().Leases(api.SystemNamespace).Get(ctx, api.ControlPlaneName, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return "nobody has been elected there yet; the log of isthmusd in " + p.role.primary.Context + " says why", nil
+			return "nobody has been elected there yet; the log of isthmusd in " + p.primary.Context + " says why", nil
 		}
 		if err != nil {
 			return "", err
