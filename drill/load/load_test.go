@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -48,6 +49,31 @@ func TestRunCountsErrorsByKind(t *testing.T) {
 	}
 	if s.Requests != 10 || s.OK != 7 || s.Clusters["east"].Fraction != 1 || s.Pods["east/a"].Requests != 7 {
 		t.Errorf("summary %+v", s)
+	}
+}
+
+// The text of a timeout says how far the request came.
+func TestTimeoutSaysHowFar(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-r.Context().Done()
+		}
+	}))
+	defer srv.Close()
+	full, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for url, want := range map[string]string{
+		srv.URL + "/slow":                "on a new connection",
+		"http://" + full.Addr().String(): "on a new connection",
+		"http://nowhere.invalid":         "while the name was looked up",
+	} {
+		r := collect(t, t.Context(), Options{URL: url, Count: 1, Timeout: 300 * time.Millisecond})
+		if len(r) != 1 || r[0].Kind == "" || !strings.Contains(r[0].Message, want) {
+			t.Errorf("%s: %+v, want %q", url, r, want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
@@ -68,9 +69,10 @@ func (t *httpTarget) ask(ctx context.Context) (Answer, int, error) {
 	if req.Header == nil {
 		req.Header = http.Header{}
 	}
-	res, err := t.client.Do(req)
+	var s stage
+	res, err := t.client.Do(req.WithContext(httptrace.WithClientTrace(ctx, s.trace())))
 	if err != nil {
-		return Answer{}, 0, err
+		return Answer{}, 0, fmt.Errorf("%w (%s)", err, s.text())
 	}
 	defer res.Body.Close()
 	answer := answerOf(res.Header)
