@@ -39,7 +39,7 @@ func (s *Server) httpServers(p *parts) map[string]func(context.Context) error {
 		fmt.Fprintln(w, "ok")
 	})
 	return map[string]func(context.Context) error{
-		"webhook": serveHTTP(tls.NewListener(l.Webhook, p.serving.TLS()), injector),
+		"webhook": serveHTTP(tls.NewListener(l.Webhook, p.serving.TLS()), aging(injector, maxReviewAge)),
 		"metrics": serveHTTP(l.Metrics, metrics),
 		"health":  serveHTTP(l.Health, health),
 		"debug":   serveHTTP(l.Debug, s.debugHandler(p)),
@@ -69,6 +69,9 @@ func serveHTTP(listener net.Listener, handler http.Handler) func(context.Context
 			WriteTimeout:      60 * time.Second, // a profile takes 30
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    32 << 10,
+			ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+				return context.WithValue(ctx, acceptedKey{}, time.Now())
+			},
 		}
 		done := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
@@ -88,4 +91,21 @@ func serveHTTP(listener net.Listener, handler http.Handler) func(context.Context
 		}
 		return err
 	}
+}
+
+// maxReviewAge is for how long API servers begin reviews on one connection. What a connection leads to or through ends later than that
+// after it stops taking new ones (isthmusd after its --drain-delay, a primary's gateway after its drain timeout), and cuts those that are
+// left: none that is in use. An API server does not send a review again that was cut off; the pod is refused.
+const maxReviewAge = 2 * time.Second
+
+type acceptedKey struct{} // of a connection's context: the time.Time at which it was accepted
+
+// aging ends a connection with the first answer that is given when it is older than age.
+func aging(handler http.Handler, age time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if accepted, ok := r.Context().Value(acceptedKey{}).(time.Time); ok && time.Since(accepted) >= age {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
