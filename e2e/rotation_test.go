@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/api/v1alpha1"
 )
 
@@ -66,6 +67,10 @@ func TestSecretRotatedUnderTraffic(t *testing.T) {
 func rotate(t *testing.T, pod string, n int) {
 	t.Helper()
 	begin := replaced(t, pod)
+	account := api.ReaderAccountName + "-east"
+	if !mesh.West.IsPrimary() {
+		account = api.ManagerAccountName + "-east"
+	}
 	secrets := mesh.East.Kube.CoreV1().Secrets("isthmus-system")
 	for i := range n {
 		secret, err := secrets.Get(t.Context(), "isthmus-remote-west", metav1.GetOptions{})
@@ -76,7 +81,7 @@ func rotate(t *testing.T, pod string, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := mesh.West.Kube.CoreV1().ServiceAccounts("isthmus-system").CreateToken(t.Context(), "isthmus-reader-east",
+		token, err := mesh.West.Kube.CoreV1().ServiceAccounts("isthmus-system").CreateToken(t.Context(), account,
 			&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(3600 + i))}}, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
