@@ -238,10 +238,63 @@ spec:
 	}
 }
 
-// A sidecar that is killed, as the kernel does where its memory limit is reached
-// (the sandbox has no limits, so it is the signal alone that is tried), comes back:
-// the application goes on, requests are answered within seconds, the redirect and
-// the identity are those of before.
+// A sidecar whose memory limit is reached is killed by the kernel, and comes back: the application was not touched, its requests are
+// answered, the identity is that of before.
+func TestSidecarOutOfMemory(t *testing.T) {
+	mesh.Needs(t, MemoryLimits)
+	const ns, url = "out-of-memory", "http://echo.out-of-memory.svc.clusterset.local"
+	exportedEcho(t, ns, mesh.West).Reaches(t, url, time.Minute, "west")
+	mesh.East.ApplyYAML(t, ns, `
+apiVersion: v1
+kind: Pod
+metadata: {name: small, labels: {app: small}, annotations: {sidecar.istio.io/proxyMemoryLimit: 48Mi}}
+spec:
+  serviceAccountName: client
+  terminationGracePeriodSeconds: 1
+  containers: [{name: client, image: 'isthmus-mesh/isthmus-samples:dev', args: [idle]}]
+`)
+	mesh.East.Ready(t, ns, "app=small", 1)
+	caller := &Caller{cluster: mesh.East, namespace: ns, pod: "small", box: "client"}
+	before := caller.Reaches(t, url, time.Minute, "west")
+
+	many, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	done := make(chan struct{})
+	go func() { // requests that all wait, each on a connection of its own
+		defer close(done)
+		_, _ = caller.Call(many, url+"/?delay=30s", 4000, "--rate", "1000", "--concurrency", "4000", "--timeout", "30s", "--new-connections")
+	}()
+	Eventually(t, time.Minute, "the sidecar is killed for its memory", func(ctx context.Context) error { return caller.outOfMemory(ctx) })
+	stop()
+	<-done
+	after := caller.Reaches(t, url, time.Minute, "west") // kubelet may wait 10 s
+	if fmt.Sprint(after.Callers) != fmt.Sprint(before.Callers) {
+		t.Errorf("the server saw callers %v, before %v", after.Callers, before.Callers)
+	}
+	if log := caller.proxyLog(t); !strings.Contains(log, "identity kept from before") {
+		t.Errorf("it did not find its identity in the pod's memory:\n%s", log)
+	}
+	caller.othersUntouched(t)
+}
+
+// outOfMemory is nil when the pod's sidecar has been killed for its memory.
+func (c *Caller) outOfMemory(ctx context.Context) error {
+	pod, err := c.cluster.Kube.CoreV1().Pods(c.namespace).Get(ctx, c.pod, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	for _, s := range pod.Status.InitContainerStatuses {
+		for _, end := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
+			if s.Name == "isthmus-proxy" && end != nil && end.Reason == "OOMKilled" {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("its containers are %v", pod.Status.InitContainerStatuses)
+}
+
+// A sidecar that is killed comes back: the application goes on, requests are answered within seconds, the redirect and the
+// identity are those of before.
 func TestKilledSidecar(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, this is not tested: only root sees the nodes' processes")

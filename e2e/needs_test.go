@@ -47,6 +47,11 @@ func NorthIsPrimary(m *Mesh) string {
 	return unless(m.North != nil && m.North.IsPrimary(), "north has no control plane")
 }
 
+// MemoryLimits: the kernel keeps containers to theirs.
+func MemoryLimits(m *Mesh) string {
+	return unless(m.settings.ground == "kind", "the sandbox has no memory limits")
+}
+
 // Time: the test is in the full suite only, because what it proves does not depend on what a ground has that the
 // sandbox lacks.
 func Time(m *Mesh) string {
