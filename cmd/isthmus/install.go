@@ -211,8 +211,10 @@ func (f installFlags) values() (install.Values, error) {
 	return out, nil
 }
 
-// isWait tells the steps that take long from those that write one object.
-func isWait(step string) bool { return strings.HasPrefix(step, "wait") }
+// isWait tells the steps that take long, or tell something, from those that write one object.
+func isWait(step string) bool {
+	return strings.HasPrefix(step, "wait") || strings.HasPrefix(step, "image")
+}
 
 // targets joins clusters with the names and networks given for them.
 func (f installFlags) targets(clusters []*cluster.Cluster) ([]clusterset.Target, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -27,6 +29,21 @@ func (h *handle) prepare(ctx context.Context, objs []*unstructured.Unstructured,
 		}
 	}
 	return install.ApplyAs(ctx, h.opts.Config, install.HelmFieldOwner, before, h.opts.Progress)
+}
+
+// ensureNamespace makes the namespace, as prepare does, where it is not there.
+func (h *handle) ensureNamespace(ctx context.Context, objs []*unstructured.Unstructured) (made bool, err error) {
+	_, err = h.kube.CoreV1().Namespaces().Get(ctx, install.Namespace, metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		return false, err
+	}
+	for _, obj := range objs {
+		if obj.GetKind() == "Namespace" {
+			made = true
+			err = install.ApplyAs(ctx, h.opts.Config, install.HelmFieldOwner, []*unstructured.Unstructured{h.owned(obj)}, nil)
+		}
+	}
+	return made, err
 }
 
 // owned returns obj as Helm writes it: with the release's name, so that a later release may take it over.

@@ -15,6 +15,8 @@ import (
 	"helm.sh/helm/v4/pkg/release/common"
 	releasev1 "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -60,18 +62,7 @@ func Apply(ctx context.Context, opts Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	last, err := h.last()
-	if err != nil {
-		return Report{}, err
-	}
-	if last != nil && last.Info.Status.IsPending() {
-		return Report{}, PendingError{Release: h.name, Since: last.Info.LastDeployed, Status: last.Info.Status.String()}
-	}
-	values := opts.Values
-	if last != nil && !opts.Reset {
-		values.Base = remembered(last.Config)
-	}
-	objs, err := install.Render(values)
+	last, values, objs, err := h.render()
 	if err != nil {
 		return Report{}, err
 	}
@@ -83,6 +74,29 @@ func Apply(ctx context.Context, opts Options) (Report, error) {
 		return h.install(ctx, values.Chart(), last != nil)
 	}
 	return h.upgrade(ctx, values.Chart())
+}
+
+// Try finds out whether the nodes of the cluster can get the images of the release that Apply would make, and changes nothing. An image
+// that they cannot get is an install.ImageError.
+func Try(ctx context.Context, opts Options) error {
+	h, err := open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	_, _, objs, err := h.render()
+	if err != nil {
+		return err
+	}
+	made, err := h.ensureNamespace(ctx, objs)
+	if err != nil {
+		return err
+	}
+	if err = install.TryImages(ctx, h.kube, objs, opts.Progress); err != nil && made {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, h.kube.CoreV1().Namespaces().Delete(ctx, install.Namespace, metav1.DeleteOptions{}))
+	}
+	return err
 }
 
 // Remove deletes the release of a revision with all its objects and its history, and nothing else. One that is not there
@@ -133,6 +147,7 @@ type handle struct {
 	opts   Options
 	name   string // the release's, the same in every cluster; it is kept in install.Namespace
 	config *action.Configuration
+	kube   kubernetes.Interface
 }
 
 var setManager sync.Once
@@ -154,7 +169,25 @@ func open(ctx context.Context, opts Options) (*handle, error) {
 	}
 	config.Releases.MaxHistory = history
 	config.KubeClient = client{Interface: config.KubeClient, kube: clientset, ctx: ctx, progress: opts.Progress, wait: !opts.NoWait}
-	return &handle{opts: opts, name: install.ReleaseName(opts.Values.Revision), config: config}, nil
+	return &handle{opts: opts, name: install.ReleaseName(opts.Values.Revision), config: config, kube: clientset}, nil
+}
+
+// render returns the objects of the release that is to be made of the values, among them what earlier ones were given, and the last release,
+// nil where there is none.
+func (h *handle) render() (*releasev1.Release, install.Values, []*unstructured.Unstructured, error) {
+	values := h.opts.Values
+	last, err := h.last()
+	if err != nil {
+		return nil, values, nil, err
+	}
+	if last != nil && last.Info.Status.IsPending() {
+		return nil, values, nil, PendingError{Release: h.name, Since: last.Info.LastDeployed, Status: last.Info.Status.String()}
+	}
+	if last != nil && !h.opts.Reset {
+		values.Base = remembered(last.Config)
+	}
+	objs, err := install.Render(values)
+	return last, values, objs, err
 }
 
 // last returns the newest revision; nil where there is none.

@@ -63,6 +63,9 @@ func Install(ctx context.Context, opts InstallOptions) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := tryImages(ctx, plans, opts); err != nil {
+		return nil, err
+	}
 	results := make([]Result, len(plans))
 	for _, remotes := range []bool{false, true} { // a remote needs its primary
 		group, ctx := errgroup.WithContext(ctx)
@@ -172,12 +175,36 @@ func planOne(ctx context.Context, target Target, opts InstallOptions) (step, err
 	return step{cluster: c, values: values, before: have.Cluster != ""}, nil
 }
 
-func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report, revision int, err error) {
-	say := func(text string) {
-		if opts.Progress != nil {
-			opts.Progress(p.values.Cluster, text)
+// tryImages is the last check before anything is changed anywhere.
+func tryImages(ctx context.Context, plans []step, opts InstallOptions) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range plans {
+		group.Go(func() error {
+			if err := release.Try(ctx, p.release(opts)); err != nil {
+				return fmt.Errorf("context %s: %w", p.cluster.Context, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// release is what is made of p.
+func (p step) release(opts InstallOptions) release.Options {
+	return release.Options{Config: p.cluster.Config, Values: p.values, Reset: opts.Reset, Progress: opts.say(p.values.Cluster)}
+}
+
+// say returns what tells of the steps in a cluster.
+func (o InstallOptions) say(cluster string) install.Progress {
+	return func(text string) {
+		if o.Progress != nil {
+			o.Progress(cluster, text)
 		}
 	}
+}
+
+func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report, revision int, err error) {
+	say := opts.say(p.values.Cluster)
 	if err := install.ApplyCRDs(ctx, p.cluster.Config); err != nil { // CoreDNS needs them, too
 		return dns, 0, fmt.Errorf("install in %s: %w", p.cluster.Context, err)
 	}
@@ -190,7 +217,7 @@ func (p step) run(ctx context.Context, opts InstallOptions) (dns coredns.Report,
 		return nil
 	})
 	group.Go(func() error {
-		made, err := release.Apply(ctx, release.Options{Config: p.cluster.Config, Values: p.values, Reset: opts.Reset, Progress: say})
+		made, err := release.Apply(ctx, p.release(opts))
 		if err != nil {
 			return fmt.Errorf("install in %s: %w", p.cluster.Context, err)
 		}

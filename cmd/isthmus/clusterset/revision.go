@@ -25,7 +25,7 @@ type Revised struct {
 // names it. Gateways, authority and definitions of users' objects stay as they are.
 func InstallRevision(ctx context.Context, clusters []*cluster.Cluster, opts InstallOptions) ([]Revised, error) {
 	out := make([]Revised, len(clusters))
-	values := make([]install.Values, len(clusters))
+	todo := make([]release.Options, len(clusters))
 	for i, c := range clusters {
 		have, err := Find(ctx, c)
 		if err != nil {
@@ -39,20 +39,21 @@ func InstallRevision(ctx context.Context, clusters []*cluster.Cluster, opts Inst
 			return nil, err
 		}
 		v.Cluster, v.Network, v.TrustDomain, v.Clusterset = have.Cluster, have.Network, have.TrustDomain, have.Clusterset
-		values[i], out[i] = v, Revised{Context: c.Context, Cluster: have.Cluster, Revision: v.Revision}
+		todo[i] = release.Options{Config: c.Config, Values: v, Reset: opts.Reset, Progress: opts.say(have.Cluster)}
+		out[i] = Revised{Context: c.Context, Cluster: have.Cluster, Revision: v.Revision}
+	}
+	for i, c := range clusters {
+		if err := release.Try(ctx, todo[i]); err != nil {
+			return nil, fmt.Errorf("context %s: %w", c.Context, err)
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, c := range clusters {
 		group.Go(func() error {
-			say := func(text string) {
-				if opts.Progress != nil {
-					opts.Progress(out[i].Cluster, text)
-				}
-			}
 			if err := install.ApplyCRDs(ctx, c.Config); err != nil {
 				return fmt.Errorf("install in %s: %w", c.Context, err)
 			}
-			made, err := release.Apply(ctx, release.Options{Config: c.Config, Values: values[i], Reset: opts.Reset, Progress: say})
+			made, err := release.Apply(ctx, todo[i])
 			if err != nil {
 				return fmt.Errorf("install revision %s in %s: %w", out[i].Revision, c.Context, err)
 			}

@@ -46,6 +46,7 @@ func TestLookUp(t *testing.T) {
 		"nginx":                       "error: the sandbox has no registry",
 		"isthmus-mesh/..":             "error: ",
 		"own":                         "error: the sandbox has no registry",
+		"hub.invalid/mesh/isthmusd":   "error: pull \"hub.invalid/mesh/isthmusd\": there is no registry hub.invalid",
 	} {
 		img, err := s.lookUp(ref)
 		got := ""
