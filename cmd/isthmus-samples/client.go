@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,15 +65,15 @@ func lingering(ctx context.Context, d time.Duration) (context.Context, context.C
 }
 
 func runClient(ctx context.Context, out io.Writer, opts load.Options, watch bool) error {
-	enc := json.NewEncoder(out)
 	if watch {
-		return watchClient(ctx, opts, enc)
+		return watchClient(ctx, opts, out)
 	}
 	var records []load.Record
 	if err := load.Run(ctx, opts, func(r load.Record) { records = append(records, r) }); err != nil {
 		return err
 	}
 	summary := load.Summarize(records)
+	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(summary); err != nil {
 		return err
@@ -82,16 +84,42 @@ func runClient(ctx context.Context, out io.Writer, opts load.Options, watch bool
 	return nil
 }
 
+// flushEvery is how long a record may wait for others: what is written travels as a message through container runtime, kubelet and API server.
+const flushEvery = 100 * time.Millisecond
+
 // watchClient prints each record as it comes, and stops when nobody reads.
-func watchClient(ctx context.Context, opts load.Options, enc *json.Encoder) error {
+func watchClient(ctx context.Context, opts load.Options, out io.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	unread := errors.New("write record")
-	err := load.Run(ctx, opts, func(r load.Record) {
-		if err := enc.Encode(r); err != nil {
+	var mu sync.Mutex // guards buffer
+	buffer := bufio.NewWriter(out)
+	enc := json.NewEncoder(buffer)
+	write := func(do func() error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := do(); err != nil {
 			stop(fmt.Errorf("%w: %w", unread, err))
 		}
+	}
+	ended := make(chan struct{})
+	var flusher sync.WaitGroup
+	flusher.Go(func() {
+		tick := time.NewTicker(flushEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				write(buffer.Flush)
+			}
+		}
 	})
+	err := load.Run(ctx, opts, func(r load.Record) { write(func() error { return enc.Encode(r) }) })
+	close(ended)
+	flusher.Wait()
+	write(buffer.Flush)
 	if cause := context.Cause(ctx); err == nil && errors.Is(cause, unread) {
 		return cause
 	}
