@@ -1,13 +1,14 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,12 +19,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// TryImages finds out whether nodes can get the images of the Deployments in objs, before anything depends on them: each that no pod of
-// Namespace runs already is run once, in a pod of its own that is gone after. One that cannot be had is an ImageError. Where
-// nobody lets such a pod be made, or no node takes it, progress says so and nothing is found out: the rollout will tell.
-// Namespace must be there. Progress is called from several goroutines.
+// TryImages finds out whether a node can get the images of the Deployments in objs, before anything depends on them: those that no pod of
+// Namespace runs already are run once, in one pod that is gone after. One that cannot be had is an ImageError. Where nobody
+// lets such a pod be made, or no node takes it, progress says so and nothing is found out: the rollout will tell. Namespace must be
+// there.
 func TryImages(ctx context.Context, kube kubernetes.Interface, objs []*unstructured.Unstructured, progress Progress) error {
-	trials, err := imageTrials(objs)
+	images, err := imagesOf(objs)
 	if err != nil {
 		return err
 	}
@@ -31,25 +32,20 @@ func TryImages(ctx context.Context, kube kubernetes.Interface, objs []*unstructu
 	if err != nil {
 		return err
 	}
-	trials = slices.DeleteFunc(trials, func(p corev1.Pod) bool { return have[p.Spec.Containers[0].Image] })
-	if len(trials) == 0 {
+	images = slices.DeleteFunc(images, func(c corev1.Container) bool { return have[c.Image] })
+	if len(images) == 0 {
 		return nil
 	}
 	if err := waitAccount(ctx, kube); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, pod := range trials {
-		group.Go(func() error { return tryImage(ctx, kube, &pod, progress) })
-	}
-	return group.Wait()
+	return try(ctx, kube, images, progress)
 }
 
-// imageTrials returns a pod for each image of the Deployments in objs, in their order: on such a node as theirs, but without
-// their rights, volumes and work.
-func imageTrials(objs []*unstructured.Unstructured) ([]corev1.Pod, error) {
-	var out []corev1.Pod
-	seen := map[string]bool{}
+// imagesOf returns a container for each image of the Deployments in objs, in their order, that has it say its version and that Pod Security
+// "restricted" lets be.
+func imagesOf(objs []*unstructured.Unstructured) ([]corev1.Container, error) {
+	var out []corev1.Container
 	for _, obj := range objs {
 		if obj.GetKind() != "Deployment" {
 			continue
@@ -58,38 +54,36 @@ func imageTrials(objs []*unstructured.Unstructured) ([]corev1.Pod, error) {
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, &d); err != nil {
 			return nil, fmt.Errorf("read %s: %w", title(obj), err)
 		}
-		spec := d.Spec.Template.Spec
-		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-			if !seen[c.Image] {
-				seen[c.Image] = true
-				out = append(out, imageTrial(spec, c))
+		for _, c := range slices.Concat(d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers) {
+			if slices.ContainsFunc(out, func(o corev1.Container) bool { return o.Image == c.Image }) {
+				continue
 			}
+			out = append(out, corev1.Container{
+				Name: fmt.Sprintf("image-%d", len(out)), Image: c.Image, ImagePullPolicy: c.ImagePullPolicy, Args: []string{"--version"},
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
+			})
 		}
 	}
 	return out, nil
 }
 
-// imageTrial returns a pod in which the image of c says its version, which Pod Security "restricted" lets be.
-func imageTrial(like corev1.PodSpec, c corev1.Container) corev1.Pod {
-	return corev1.Pod{
+// trial is the pod in which images are tried.
+func trial(images []corev1.Container) *corev1.Pod {
+	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: "isthmus-image-", Namespace: Namespace,
+			GenerateName: "isthmus-images-", Namespace: Namespace,
 			Labels: map[string]string{LabelPartOf: PartOf, "sidecar.istio.io/inject": "false"},
 		},
 		Spec: corev1.PodSpec{
-			NodeSelector: like.NodeSelector, Tolerations: like.Tolerations, Affinity: like.Affinity, ImagePullSecrets: like.ImagePullSecrets,
 			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false),
 			TerminationGracePeriodSeconds: new(int64(1)), ActiveDeadlineSeconds: new(int64(600)), // where nobody is left to delete it
 			SecurityContext: &corev1.PodSecurityContext{
 				RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
-			Containers: []corev1.Container{{
-				Name: c.Name, Image: c.Image, ImagePullPolicy: c.ImagePullPolicy, Args: []string{"--version"},
-				SecurityContext: &corev1.SecurityContext{
-					AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
-					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				},
-			}},
+			Containers: images,
 		},
 	}
 }
@@ -121,17 +115,17 @@ func waitAccount(ctx context.Context, kube kubernetes.Interface) error {
 	return ctx.Err()
 }
 
-// tryImage runs pod until its image is there, and deletes it.
-func tryImage(ctx context.Context, kube kubernetes.Interface, pod *corev1.Pod, progress Progress) (err error) {
-	image, pods := pod.Spec.Containers[0].Image, kube.CoreV1().Pods(Namespace)
-	progress.say("wait until a node has image %s", image)
-	made, err := pods.Create(ctx, pod, metav1.CreateOptions{})
+// try runs images until all are there, and deletes the pod.
+func try(ctx context.Context, kube kubernetes.Interface, images []corev1.Container, progress Progress) (err error) {
+	pods := kube.CoreV1().Pods(Namespace)
+	progress.say("wait until a node has %s", names(images))
+	made, err := pods.Create(ctx, trial(images), metav1.CreateOptions{})
 	if apierrors.IsForbidden(err) {
-		progress.say("image %s cannot be tried: %v", image, err)
+		progress.say("images cannot be tried: %v", err)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("try image %s: %w", image, err)
+		return fmt.Errorf("try images: %w", err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -147,34 +141,58 @@ func tryImage(ctx context.Context, kube kubernetes.Interface, pod *corev1.Pod, p
 			last = err.Error()
 			return apierrors.IsNotFound(err), nil // somebody has deleted it
 		}
-		found, missing, err := pulled(p)
-		if last = missing; found && missing != "" {
-			progress.say("image %s cannot be tried: %s", image, missing)
+		if last = unscheduled(p); last != "" {
+			progress.say("images cannot be tried: %s", last)
+			return true, nil
 		}
-		return found, err
+		last, err = unpulled(p)
+		return last == "", err
 	})
 	if err != nil && ctx.Err() != nil {
-		return errors.Join(fmt.Errorf("try image %s: pod %s: %s", image, made.Name, last), context.Cause(ctx))
+		return errors.Join(fmt.Errorf("try images: pod %s: %s", made.Name, last), context.Cause(ctx))
 	}
 	return err
 }
 
-// pulled reports whether there is nothing more to learn from a trial, and what is missing. The error is an ImageError.
-func pulled(p *corev1.Pod) (done bool, missing string, err error) {
-	for _, s := range p.Status.ContainerStatuses {
-		switch w := s.State.Waiting; {
-		case w == nil:
-			return true, "", nil
-		case slices.Contains(imageReasons, w.Reason):
-			return true, "", ImageError{Pod: p.Name, Image: p.Spec.Containers[0].Image, Reason: w.Reason, Message: w.Message}
-		case w.Reason != "" && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing":
-			return true, "", nil // it is there, and does not start as this pod
-		}
+// names lists images in one line.
+func names(images []corev1.Container) string {
+	var out []string
+	for _, c := range images {
+		out = append(out, c.Image)
 	}
+	return strings.Join(out, " and ")
+}
+
+// unscheduled says why no node takes p; "" where that is not so.
+func unscheduled(p *corev1.Pod) string {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return true, c.Message, nil
+			return cmp.Or(c.Message, c.Reason, "no node takes the pod")
 		}
 	}
-	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed, "no node has started it", nil
+	return ""
+}
+
+// unpulled says which images of a trial are not there yet; "" where there is nothing more to learn. The error is an ImageError.
+func unpulled(p *corev1.Pod) (string, error) {
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return "", nil
+	}
+	if len(p.Status.ContainerStatuses) < len(p.Spec.Containers) {
+		return "no node has started it", nil
+	}
+	missing := ""
+	for _, s := range p.Status.ContainerStatuses {
+		w := s.State.Waiting
+		if w == nil {
+			continue
+		}
+		switch {
+		case slices.Contains(imageReasons, w.Reason):
+			return "", ImageError{Pod: p.Name, Image: s.Image, Reason: w.Reason, Message: w.Message}
+		case w.Reason == "" || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing":
+			missing = s.Image + " is not there yet"
+		} // else it is there, and does not start as this pod
+	}
+	return missing, nil
 }

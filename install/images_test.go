@@ -1,11 +1,9 @@
 package install_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -40,15 +38,13 @@ func TestTryImages(t *testing.T) {
 		t.Helper()
 		done := make(chan error, 1)
 		go func() { done <- install.TryImages(t.Context(), kube, objs, nil) }()
-		tried := answerTrials(t, kube, len(want), states)
-		if !slices.Equal(tried, want) {
+		if tried := answerTrial(t, kube, states); !slices.Equal(tried, want) {
 			t.Errorf("tried: %v, want %v", tried, want)
 		}
 		select {
 		case err := <-done:
-			left, listErr := kube.CoreV1().Pods(install.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "sidecar.istio.io/inject=false"})
-			if listErr != nil || len(left.Items) > 0 {
-				t.Errorf("%d trials are left, %v", len(left.Items), listErr)
+			if left := trials(t, kube); len(left) > 0 {
+				t.Errorf("%d trials are left", len(left))
 			}
 			return err
 		case <-time.After(20 * time.Second):
@@ -71,45 +67,51 @@ func TestTryImages(t *testing.T) {
 	if err := try([]string{proxy}, map[string]corev1.ContainerState{proxy: there}); err != nil {
 		t.Errorf("one image runs already: %v", err)
 	}
+	running(t, kube, proxy)
+	if err := install.TryImages(t.Context(), kube, objs, nil); err != nil {
+		t.Errorf("all images run already: %v", err)
+	}
 }
 
-// answerTrials waits for n trials, gives each the state of its image, or says that no node takes it, and returns the images, sorted.
-func answerTrials(t *testing.T, kube kubernetes.Interface, n int, states map[string]corev1.ContainerState) []string {
+func trials(t *testing.T, kube kubernetes.Interface) []corev1.Pod {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
+	pods, err := kube.CoreV1().Pods(install.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "sidecar.istio.io/inject=false"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pods.Items
+}
+
+// answerTrial waits for the trial, gives each container the state of its image, or says that no node takes it where there are none, and
+// returns the images, sorted.
+func answerTrial(t *testing.T, kube kubernetes.Interface, states map[string]corev1.ContainerState) []string {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	var tried []string
-	for len(tried) < n {
-		pods, err := kube.CoreV1().Pods(install.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "sidecar.istio.io/inject=false"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range pods.Items {
-			image := p.Spec.Containers[0].Image
-			if len(p.Status.ContainerStatuses) > 0 || p.DeletionTimestamp != nil || slices.Contains(tried, image) {
-				continue
+	for {
+		if found := trials(t, kube); len(found) == 1 {
+			p := found[0]
+			var tried []string
+			for _, c := range p.Spec.Containers {
+				tried = append(tried, c.Image)
+				p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: states[c.Image]})
 			}
-			if state, ok := states[image]; ok {
-				p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: p.Spec.Containers[0].Name, Image: image, State: state}}
-			} else {
+			if states == nil {
 				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "no node"}}
 			}
-			tried = append(tried, image)
-			// the other's answer may have ended this trial already
-			if _, err := kube.CoreV1().Pods(install.Namespace).UpdateStatus(ctx, &p, metav1.UpdateOptions{}); err != nil && !strings.Contains(err.Error(), "not found") {
+			if _, err := kube.CoreV1().Pods(install.Namespace).UpdateStatus(t.Context(), &p, metav1.UpdateOptions{}); err != nil {
 				t.Fatal(err)
 			}
+			slices.Sort(tried)
+			return tried
 		}
 		select {
-		case <-ctx.Done():
-			t.Fatalf("tried: %v", tried)
+		case <-deadline:
+			t.Fatal("nothing is tried")
 		case <-tick.C:
 		}
 	}
-	slices.Sort(tried)
-	return tried
 }
 
 // running makes a pod that is ready.
@@ -117,7 +119,7 @@ func running(t *testing.T, kube kubernetes.Interface, image string) {
 	t.Helper()
 	pods := kube.CoreV1().Pods(install.Namespace)
 	pod, err := pods.Create(t.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "running"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "x", Image: image}}},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "running-"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "x", Image: image}}},
 	}, metav1.CreateOptions{})
 	if err == nil {
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
