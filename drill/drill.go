@@ -127,11 +127,11 @@ func (r *runner) run(ctx context.Context) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})
-	var loadErr error
 	go func() {
 		defer close(done)
-		loadErr = <-ended
-		cancel(fmt.Errorf("the load ended by itself: %w", errors.Join(loadErr, errEnded)))
+		if err := <-ended; loadCtx.Err() == nil { // else it was told to
+			cancel(fmt.Errorf("the load ended by itself: %w", errors.Join(err, errEnded)))
+		}
 	}()
 	err := r.phases(ctx)
 	stop()

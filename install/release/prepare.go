@@ -3,10 +3,12 @@ package release
 import (
 	"context"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install"
@@ -44,6 +46,22 @@ func (h *handle) ensureNamespace(ctx context.Context, objs []*unstructured.Unstr
 		}
 	}
 	return made, err
+}
+
+// removeNamespace deletes the namespace, and waits a while until it has gone: nothing can be made in one that goes.
+func (h *handle) removeNamespace(ctx context.Context) error {
+	namespaces := h.kube.CoreV1().Namespaces()
+	if err := namespaces.Delete(ctx, install.Namespace, metav1.DeleteOptions{}); err != nil {
+		return fmt.Errorf("delete namespace %s: %w", install.Namespace, err)
+	}
+	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		_, err := namespaces.Get(ctx, install.Namespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), nil
+	})
+	if err != nil {
+		return fmt.Errorf("namespace %s has not gone yet: %w", install.Namespace, err)
+	}
+	return nil
 }
 
 // owned returns obj as Helm writes it: with the release's name, so that a later release may take it over.

@@ -15,7 +15,6 @@ import (
 	"helm.sh/helm/v4/pkg/release/common"
 	releasev1 "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -92,9 +91,7 @@ func Try(ctx context.Context, opts Options) error {
 		return err
 	}
 	if err = install.TryImages(ctx, h.kube, objs, opts.Progress); err != nil && made {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		err = errors.Join(err, h.kube.CoreV1().Namespaces().Delete(ctx, install.Namespace, metav1.DeleteOptions{}))
+		err = errors.Join(err, h.removeNamespace(context.WithoutCancel(ctx)))
 	}
 	return err
 }
