@@ -1,7 +1,6 @@
 package install
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,16 +160,6 @@ func names(images []corev1.Container) string {
 		out = append(out, c.Image)
 	}
 	return strings.Join(out, " and ")
-}
-
-// unscheduled says why no node takes p; "" where that is not so.
-func unscheduled(p *corev1.Pod) string {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return cmp.Or(c.Message, c.Reason, "no node takes the pod")
-		}
-	}
-	return ""
 }
 
 // unpulled says which images of a trial are not there yet; "" where there is nothing more to learn. The error is an ImageError.

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,13 +111,21 @@ func heldBack(ctx context.Context, kube kubernetes.Interface, d *appsv1.Deployme
 				held = fmt.Sprintf("container %s of pod %s: %s %s", c.Name, p.Name, w.Reason, w.Message)
 			}
 		}
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-				held = fmt.Sprintf("pod %s: %s", p.Name, c.Message)
-			}
+		if why := unscheduled(&p); why != "" {
+			held = fmt.Sprintf("pod %s: %s", p.Name, why)
 		}
 	}
 	return held, nil
+}
+
+// unscheduled says why no node takes p; "" where that is not so.
+func unscheduled(p *corev1.Pod) string {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return cmp.Or(c.Message, c.Reason, "no node takes it")
+		}
+	}
+	return ""
 }
 
 // latestHash returns the label that the pods of d's latest form bear; "" while there is none.

@@ -25,7 +25,7 @@ type Revised struct {
 // names it. Gateways, authority and definitions of users' objects stay as they are.
 func InstallRevision(ctx context.Context, clusters []*cluster.Cluster, opts InstallOptions) ([]Revised, error) {
 	out := make([]Revised, len(clusters))
-	todo := make([]release.Options, len(clusters))
+	plans := make([]step, len(clusters))
 	for i, c := range clusters {
 		have, err := Find(ctx, c)
 		if err != nil {
@@ -39,13 +39,10 @@ func InstallRevision(ctx context.Context, clusters []*cluster.Cluster, opts Inst
 			return nil, err
 		}
 		v.Cluster, v.Network, v.TrustDomain, v.Clusterset = have.Cluster, have.Network, have.TrustDomain, have.Clusterset
-		todo[i] = release.Options{Config: c.Config, Values: v, Reset: opts.Reset, Progress: opts.say(have.Cluster)}
-		out[i] = Revised{Context: c.Context, Cluster: have.Cluster, Revision: v.Revision}
+		plans[i], out[i] = step{cluster: c, values: v}, Revised{Context: c.Context, Cluster: have.Cluster, Revision: v.Revision}
 	}
-	for i, c := range clusters {
-		if err := release.Try(ctx, todo[i]); err != nil {
-			return nil, fmt.Errorf("context %s: %w", c.Context, err)
-		}
+	if err := tryImages(ctx, plans, opts); err != nil {
+		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, c := range clusters {
@@ -53,7 +50,7 @@ func InstallRevision(ctx context.Context, clusters []*cluster.Cluster, opts Inst
 			if err := install.ApplyCRDs(ctx, c.Config); err != nil {
 				return fmt.Errorf("install in %s: %w", c.Context, err)
 			}
-			made, err := release.Apply(ctx, todo[i])
+			made, err := release.Apply(ctx, plans[i].release(opts))
 			if err != nil {
 				return fmt.Errorf("install revision %s in %s: %w", out[i].Revision, c.Context, err)
 			}
