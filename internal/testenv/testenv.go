@@ -114,6 +114,7 @@ func (e *Env) run(ctx context.Context) error {
 	if e.settings.controllers {
 		args = append(args, "-controllers")
 	}
+	begin := time.Now()
 	process, err := startProcess(e.program, filepath.Join(e.dir, "log"), args...)
 	if err != nil {
 		return err
@@ -122,6 +123,7 @@ func (e *Env) run(ctx context.Context) error {
 	if e.Kubeconfig, err = process.ready(ctx, time.Minute); err != nil {
 		return err
 	}
+	noteStart(begin)
 	if e.Config, err = clientcmd.RESTConfigFromKubeConfig(e.Kubeconfig); err != nil {
 		return err
 	}

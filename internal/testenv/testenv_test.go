@@ -1,11 +1,14 @@
 package testenv_test
 
 import (
+	"context"
 	"os"
 	"testing"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -83,5 +86,71 @@ func TestServersAreIndependentAndRestart(t *testing.T) {
 	}
 	if _, err := env.Client(t).CoreV1().ConfigMaps("default").Get(t.Context(), "kept", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the other server answered %v, want not found", err)
+	}
+}
+
+// A client that goes on calling while its API server restarts may be told that it
+// has no right, but only until the API server is ready.
+func TestForbiddenOnlyWhileStarting(t *testing.T) {
+	other := testenv.Start(t)
+	const namespace, account = "default", "reader"
+	config := other.AccountConfig(t, namespace, account)
+	config.QPS = -1 // no limit
+	grantConfigMaps(t, other, namespace, account)
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(ctx context.Context) error {
+		_, err := client.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{Limit: 1})
+		return err
+	}
+	if testenv.Starting(time.Now().Add(-time.Hour)) {
+		t.Error("an hour ago nothing was starting")
+	}
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan []time.Time)
+		go func() {
+			var forbidden []time.Time
+			for ctx.Err() == nil {
+				if err := list(ctx); apierrors.IsForbidden(err) {
+					forbidden = append(forbidden, time.Now())
+				}
+			}
+			ended <- forbidden
+		}()
+		other.Restart(t)
+		err := list(ctx)
+		cancel()
+		forbidden := <-ended
+		t.Logf("forbidden %d times", len(forbidden))
+		if err != nil {
+			t.Errorf("when it was ready: %v", err)
+		}
+		for _, at := range forbidden {
+			if !testenv.Starting(at) {
+				t.Errorf("forbidden at %v, when nothing was starting", at)
+			}
+		}
+	}
+}
+
+// grantConfigMaps gives an account the right to list ConfigMaps in its namespace.
+func grantConfigMaps(t *testing.T, env *testenv.Env, namespace, account string) {
+	t.Helper()
+	roles := env.Client(t).RbacV1()
+	_, err := roles.Roles(namespace).Create(t.Context(), &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Name: account}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"list"}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = roles.RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: account}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -136,7 +136,10 @@ func (p *plane) led() bool {
 // checkLog tells what a log must not hold.
 func (p *plane) checkLog() {
 	text := p.text()
-	for _, bad := range []string{"DATA RACE", "panic:", "forbidden"} {
+	for _, line := range refusals(text) {
+		p.t.Errorf("log of %s: %s", p.cluster, line)
+	}
+	for _, bad := range []string{"DATA RACE", "panic:"} {
 		if i := strings.Index(text, bad); i >= 0 {
 			p.t.Errorf("log of %s:\n%s", p.cluster, text[max(0, i-500):min(len(text), i+3000)])
 		}
