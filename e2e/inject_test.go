@@ -256,6 +256,9 @@ spec:
 	mesh.East.Ready(t, ns, "app=small", 1)
 	caller := &Caller{cluster: mesh.East, namespace: ns, pod: "small", box: "client"}
 	before := caller.Reaches(t, url, time.Minute, "west")
+	if log := caller.proxyLog(t); !strings.Contains(log, "memory below the container's limit\" bytes=45298483") { // nine tenths
+		t.Errorf("it does not mind its limit:\n%s", log)
+	}
 
 	many, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
@@ -372,7 +375,7 @@ func killProxy(t *testing.T, c *Caller) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids, err := sidecarsOf(string(pod.UID))
+	pids, err := processes("POD_UID="+string(pod.UID), "\x00sidecar\x00")
 	if err != nil || len(pids) != 1 {
 		t.Fatalf("processes %v, %v", pids, err)
 	}
@@ -381,8 +384,8 @@ func killProxy(t *testing.T, c *Caller) {
 	}
 }
 
-// sidecarsOf returns the processes of sidecars that were told that uid of a pod.
-func sidecarsOf(uid string) ([]int, error) {
+// processes returns those that have a variable, NAME=VALUE, and a part in their command line, which is \x00 after each word.
+func processes(variable, command string) ([]int, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		return nil, err
@@ -390,11 +393,11 @@ func sidecarsOf(uid string) ([]int, error) {
 	var pids []int
 	for _, file := range files {
 		environ, err := os.ReadFile(file)
-		if err != nil || !bytes.Contains(environ, []byte("POD_UID="+uid+"\x00")) {
+		if err != nil || !bytes.Contains(environ, []byte(variable+"\x00")) {
 			continue
 		}
-		command, err := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
-		if err != nil || !bytes.Contains(command, []byte("\x00sidecar\x00")) {
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		if err != nil || !bytes.Contains(line, []byte(command)) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/internal/memory"
 	"github.com/isthmus-mesh/isthmus/dataplane/intercept"
 )
 
@@ -99,6 +100,7 @@ func newProxyCommand(env func(string) string, errs io.Writer, r role, use, short
 				return err
 			}
 			cfg.fill(cmd.Flags())
+			memory.KeepBelowLimit(cmd.Context(), log)
 			return serve(cmd.Context(), cfg, log, level)
 		},
 	}

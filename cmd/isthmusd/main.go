@@ -23,6 +23,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/cmd/internal/memory"
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/primary/server"
 	"github.com/isthmus-mesh/isthmus/primary/webhook"
@@ -90,6 +91,7 @@ func (s *settings) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	memory.KeepBelowLimit(ctx, log)
 	if opts.Listeners, err = listen(); err != nil {
 		return err
 	}
