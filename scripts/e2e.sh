@@ -30,6 +30,12 @@ run() {
 CGO_ENABLED=0 go build -o bin/isthmus-e2e-report ./e2e/report
 if [ "$*" = sandbox ]; then
     say "end-to-end tests on the sandbox"
+    if [ -z "${ISTHMUS_E2E_DIR:-}" ]; then # a sandbox of our own, which goes with us, after Ctrl-C too
+        dir=$(mktemp -d -t isthmus-e2e-XXXXXX)
+        export ISTHMUS_E2E_DIR=$dir
+        trap 'trap "" INT TERM; ISTHMUS_SANDBOX_DIR=$dir/sandbox bin/isthmus sandbox down >&2; rm -rf "$dir"' EXIT
+        trap 'exit 130' INT TERM
+    fi
     run sandbox "${TOPOLOGY:-sandbox}"
     exit
 fi
