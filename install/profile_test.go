@@ -3,12 +3,14 @@ package install_test
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install"
@@ -132,7 +134,8 @@ func TestRevision(t *testing.T) {
 	}
 }
 
-// No rollout takes the last replica, and a budget stands where there are several, not where there is one.
+// No rollout takes the last replica. Where there are several, a budget stands and they are on nodes and in zones of their own; not so where
+// there is one.
 func TestAvailability(t *testing.T) {
 	objs, err := install.Render(install.Values{Cluster: "east", Replicas: 2, GatewayReplicas: 3})
 	if err != nil {
@@ -146,6 +149,16 @@ func TestAvailability(t *testing.T) {
 		}
 		if got := find(objs, "PodDisruptionBudget", name) != nil; got != budget {
 			t.Errorf("%s: a budget: %v", name, got)
+		}
+		var over []string
+		for _, c := range d.Spec.Template.Spec.TopologySpreadConstraints {
+			over = append(over, c.TopologyKey)
+			if c.MaxSkew != 1 || c.WhenUnsatisfiable != corev1.ScheduleAnyway || !maps.Equal(c.LabelSelector.MatchLabels, d.Spec.Selector.MatchLabels) {
+				t.Errorf("%s: %+v", name, c)
+			}
+		}
+		if got := slices.Equal(over, []string{corev1.LabelHostname, corev1.LabelTopologyZone}); got != budget || !budget && len(over) > 0 {
+			t.Errorf("%s: spread over %v", name, over)
 		}
 	}
 }

@@ -15,6 +15,19 @@ isthmusd{{ with .Values.revision }}-{{ . }}{{ end }}
 {{- define "isthmus.release" -}}
 isthmus{{ with .Values.revision }}-{{ . }}{{ end }}
 {{- end }}
+{{- /* Where there are several of app, each on a node of its own, in a zone of its own, as far as there are any. */ -}}
+{{- define "isthmus.spread" -}}
+{{- if gt (int .replicas) 1 }}
+topologySpreadConstraints:
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector: {matchLabels: {app: {{ $.app }}}}
+    matchLabelKeys: [pod-template-hash] # in an upgrade the old ones do not count
+  {{- end }}
+{{- end }}
+{{- end }}
 {{- /* The entry gateway's range, checked as isthmusd does: what a JSON schema cannot say. */ -}}
 {{- define "isthmus.entryPorts" -}}
 {{- $range := splitList "-" .Values.entry.ports }}
