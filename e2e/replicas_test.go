@@ -82,7 +82,6 @@ func (c *Cluster) evictBoth(t *testing.T, app string) {
 				t.Errorf("both pods of %s may go at once: %v", app, err)
 			}
 		}
-		c.Ready(t, "isthmus-system", "app="+app, 2)
 	}
 }
 

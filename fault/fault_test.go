@@ -2,6 +2,7 @@ package fault
 
 import (
 	"errors"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -78,4 +79,39 @@ func TestSwitch(t *testing.T) {
 		}
 		want(None, Drop, None)
 	})
+}
+
+// What is new ends with the mode of the last change, also where that came meanwhile.
+func TestJoin(t *testing.T) {
+	for _, modes := range [][]Mode{{None}, {Drop, Drop}, {Drop, Refuse, Refuse}, {Drop, None, None}} {
+		var did []Mode
+		i := -1
+		Join(func() Mode { i++; return modes[i] }, func(m Mode) error { did = append(did, m); return errors.New("cannot") })
+		if want := modes[:len(modes)-1]; !slices.Equal(did, want) {
+			t.Errorf("%v: it did %v", modes, did)
+		}
+	}
+}
+
+// A connection that has ended, or has no socket, is no error.
+func TestBehaveLeavesAlone(t *testing.T) {
+	pipe, other := net.Pipe()
+	defer other.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	ended, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended.Close()
+	for _, mode := range []Mode{None, Drop, Refuse} {
+		for _, c := range []net.Conn{pipe, ended} {
+			if err := Behave(c, mode, c.Close); err != nil {
+				t.Errorf("%v %T: %v", mode, c, err)
+			}
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -158,17 +157,9 @@ func (f *faults) mode(listener string) fault.Mode {
 	return fault.None
 }
 
-// took has a connection that was just taken, and that behave can see from now on, do as the others do. The mode
-// may change meanwhile; the last word is the newest mode's.
+// took has a connection that was just taken, and that behave can see from now on, do as the others do.
 func (f *faults) took(d *downstream) {
-	for was := fault.None; ; {
-		now := f.mode(d.at)
-		if now == was {
-			return
-		}
-		_ = d.behave(now) // one that cannot be broken is served
-		was = now
-	}
+	fault.Join(func() fault.Mode { return f.mode(d.at) }, d.behave)
 }
 
 // behave has a bound socket do as mode says. The lock of the proxy is held.
@@ -196,21 +187,5 @@ func (s *socket) behave(mode fault.Mode) error {
 
 // behave has the caller's side of a connection do as mode says.
 func (d *downstream) behave(mode fault.Mode) error {
-	raw, ok := d.raw.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	var err error
-	switch mode {
-	case fault.None:
-		err = fault.Hear(raw)
-	case fault.Drop:
-		err = fault.Deafen(raw)
-	case fault.Refuse:
-		d.abort()
-	}
-	if errors.Is(err, net.ErrClosed) {
-		return nil // it has ended meanwhile
-	}
-	return err
+	return fault.Behave(d.raw, mode, func() error { d.abort(); return nil })
 }

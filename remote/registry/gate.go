@@ -151,14 +151,7 @@ func (g *gate) enter(t *tracked) {
 	g.mu.Lock()
 	g.open[t] = struct{}{}
 	g.mu.Unlock()
-	for was := fault.None; ; {
-		now := g.Mode()
-		if now == was {
-			return
-		}
-		_ = t.behave(now) // one that cannot be broken is used
-		was = now
-	}
+	fault.Join(g.Mode, t.behave)
 }
 
 func (g *gate) leave(t *tracked) {
@@ -169,24 +162,10 @@ func (g *gate) leave(t *tracked) {
 
 // behave has a connection do as mode says.
 func (t *tracked) behave(mode fault.Mode) error {
-	raw, ok := t.Conn.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	var err error
-	switch mode {
-	case fault.None:
-		err = fault.Hear(raw)
-	case fault.Drop:
-		err = fault.Deafen(raw)
-	case fault.Refuse:
+	return fault.Behave(t.Conn, mode, func() error {
 		if tcp, ok := t.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
-		err = t.Close()
-	}
-	if errors.Is(err, net.ErrClosed) {
-		return nil // it has ended meanwhile
-	}
-	return err
+		return t.Close()
+	})
 }
