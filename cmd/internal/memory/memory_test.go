@@ -1,14 +1,19 @@
 package memory_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 const limit = 96 << 20
@@ -67,21 +72,28 @@ func limited(t *testing.T, cmd *exec.Cmd, env []string) (string, error) {
 // process is moved there.
 func cgroup(t *testing.T) (join func(pid int)) {
 	t.Helper()
-	root, file := "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+	root, file, swap, most := "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit // with swap
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		root, file = "/sys/fs/cgroup", "memory.max"
+		root, file, swap, most = "/sys/fs/cgroup", "memory.max", "memory.swap.max", 0
 	}
 	dir, err := os.MkdirTemp(root, "isthmus-test-")
 	if err != nil {
 		t.Skipf("SKIPPED, this is not tested: a memory cgroup cannot be made: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := os.Remove(dir); err != nil {
+		err := os.Remove(dir)
+		for end := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); err = os.Remove(dir) {
+			runtime.Gosched() // the kernel has not let go of the last process yet
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})
 	if err := os.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(limit)), 0o600); err != nil {
 		t.Skipf("SKIPPED, this is not tested: a memory cgroup cannot be limited: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, swap), []byte(strconv.Itoa(most)), 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		t.Fatal(err) // a kernel that does not count swap has no such file
 	}
 	return func(pid int) {
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o600); err != nil {
