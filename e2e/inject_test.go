@@ -299,9 +299,7 @@ func (c *Caller) outOfMemory(ctx context.Context) error {
 // A sidecar that is killed comes back: the application goes on, requests are answered within seconds, the redirect and the
 // identity are those of before.
 func TestKilledSidecar(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, this is not tested: only root sees the nodes' processes")
-	}
+	mesh.Needs(t, Root)
 	const ns, url = "killed", "http://echo.killed.svc.clusterset.local"
 	caller := exportedEcho(t, ns, mesh.West)
 	before := caller.Reaches(t, url, time.Minute, "west")
@@ -375,7 +373,14 @@ func killProxy(t *testing.T, c *Caller) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids, err := processes("POD_UID="+string(pod.UID), "\x00sidecar\x00")
+	killProcess(t, "POD_UID="+string(pod.UID), "\x00sidecar\x00")
+}
+
+// killProcess sends SIGKILL to the one process that has a variable, NAME=VALUE, and a part in its command line, which
+// is \x00 after each word.
+func killProcess(t *testing.T, variable, command string) {
+	t.Helper()
+	pids, err := processes(variable, command)
 	if err != nil || len(pids) != 1 {
 		t.Fatalf("processes %v, %v", pids, err)
 	}
@@ -384,7 +389,7 @@ func killProxy(t *testing.T, c *Caller) {
 	}
 }
 
-// processes returns those that have a variable, NAME=VALUE, and a part in their command line, which is \x00 after each word.
+// processes finds for killProcess.
 func processes(variable, command string) ([]int, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {

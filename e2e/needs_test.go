@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,9 @@ func WestIsRemote(m *Mesh) string {
 func NorthIsPrimary(m *Mesh) string {
 	return unless(m.North != nil && m.North.IsPrimary(), "north has no control plane")
 }
+
+// Root: the test kills processes in nodes.
+func Root(*Mesh) string { return unless(os.Getuid() == 0, "only root sees the nodes' processes") }
 
 // MemoryLimits: the kernel keeps containers to theirs.
 func MemoryLimits(m *Mesh) string {

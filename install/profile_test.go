@@ -150,15 +150,18 @@ func TestAvailability(t *testing.T) {
 		if got := find(objs, "PodDisruptionBudget", name) != nil; got != budget {
 			t.Errorf("%s: a budget: %v", name, got)
 		}
-		var over []string
+		var over, want []string
+		if budget {
+			want = []string{corev1.LabelHostname, corev1.LabelTopologyZone}
+		}
 		for _, c := range d.Spec.Template.Spec.TopologySpreadConstraints {
 			over = append(over, c.TopologyKey)
 			if c.MaxSkew != 1 || c.WhenUnsatisfiable != corev1.ScheduleAnyway || !maps.Equal(c.LabelSelector.MatchLabels, d.Spec.Selector.MatchLabels) {
 				t.Errorf("%s: %+v", name, c)
 			}
 		}
-		if got := slices.Equal(over, []string{corev1.LabelHostname, corev1.LabelTopologyZone}); got != budget || !budget && len(over) > 0 {
-			t.Errorf("%s: spread over %v", name, over)
+		if !slices.Equal(over, want) {
+			t.Errorf("%s: spread over %v, want %v", name, over, want)
 		}
 	}
 }

