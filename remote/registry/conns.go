@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 )
@@ -13,8 +14,9 @@ type conns struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	gate *gate // nil: no drill reaches this client
 
-	mu   sync.Mutex
-	open map[*tracked]struct{}
+	mu    sync.Mutex
+	open  map[*tracked]struct{}
+	ended bool // by closeAll
 }
 
 type tracked struct {
@@ -33,16 +35,27 @@ func (c *conns) dialContext(ctx context.Context, network, address string) (net.C
 		return nil, err
 	}
 	t := &tracked{conn, c}
-	c.mu.Lock()
-	if c.open == nil {
-		c.open = map[*tracked]struct{}{}
+	if !c.add(t) {
+		return nil, errors.Join(net.ErrClosed, conn.Close())
 	}
-	c.open[t] = struct{}{}
-	c.mu.Unlock()
 	if c.gate != nil {
 		c.gate.enter(t)
 	}
 	return t, nil
+}
+
+// add remembers a connection; false means that it came too late.
+func (c *conns) add(t *tracked) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return false
+	}
+	if c.open == nil {
+		c.open = map[*tracked]struct{}{}
+	}
+	c.open[t] = struct{}{}
+	return true
 }
 
 // Close ends the connection and forgets it.
@@ -56,11 +69,11 @@ func (t *tracked) Close() error {
 	return t.Conn.Close()
 }
 
-// closeAll ends every connection.
+// closeAll ends every connection, those that are still being dialled too.
 func (c *conns) closeAll() {
 	c.mu.Lock()
 	open := c.open
-	c.open = nil
+	c.open, c.ended = nil, true
 	c.mu.Unlock()
 	for t := range open {
 		_ = t.Close()

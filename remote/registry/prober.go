@@ -85,7 +85,7 @@ func (p *prober) begin() {
 			r.identity, r.err = probe(p.g.ctx, client, p.g.cluster.Server)
 		}
 		if own && client != nil {
-			client.CloseIdleConnections()
+			closeClient(client)
 		}
 		r.at = time.Now()
 		select {
@@ -107,10 +107,10 @@ func (p *prober) connect() (*http.Client, error) {
 	return client, err
 }
 
-// drop lets go of the connection that serves.
+// drop ends the connection that serves, with the probe that is under way.
 func (p *prober) drop() {
 	if p.client != nil {
-		p.client.CloseIdleConnections()
+		closeClient(p.client)
 		p.client = nil
 	}
 }

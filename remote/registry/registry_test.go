@@ -45,6 +45,7 @@ type remoteServer struct {
 	uid  string
 	mode atomic.Pointer[string]
 	hits atomic.Int64
+	open atomic.Int64 // connections
 	end  chan struct{}
 }
 
@@ -54,6 +55,14 @@ func newRemoteServer(t testing.TB, uid string) *remoteServer {
 	s.set("good")
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.answer))
 	s.EnableHTTP2 = true
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			s.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			s.open.Add(-1)
+		}
+	}
 	s.StartTLS()
 	t.Cleanup(func() {
 		close(s.end)
@@ -358,6 +367,23 @@ func TestRotation(t *testing.T) {
 	until(t, r, "goroutines flat", func() bool { return runtime.NumGoroutine() <= before+10 })
 	if rec.count(rec.gone, "west") > 0 {
 		t.Error("the cluster was removed meanwhile")
+	}
+}
+
+// Deleted while a probe is under way: no connection stays for its idle timeout. (faults 6)
+func TestDeletionDuringProbe(t *testing.T) {
+	r, rec, namespace := running(t)
+	west := newRemoteServer(t, "uid-west")
+	for i := range 10 {
+		west.set("good")
+		apply(t, namespace, west.secret(t, "west", "west", "t"))
+		until(t, r, "read", func() bool { return status(r, "west").Synced })
+		west.set("hang")
+		hits := west.hits.Load()
+		until(t, r, "a probe is under way", func() bool { return west.hits.Load() > hits })
+		remove(t, namespace, "west")
+		until(t, r, "gone", func() bool { return rec.count(rec.gone, "west") == i+1 })
+		until(t, r, "every connection has ended", func() bool { return west.open.Load() == 0 })
 	}
 }
 
