@@ -147,7 +147,7 @@ func (c *Cluster) Namespace(t *testing.T, name string, inject bool) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			c.explain(testWriter{t}, name)
+			c.explain(t.Output(), name)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()

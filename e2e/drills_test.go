@@ -247,7 +247,7 @@ func underWay(t *testing.T, namespace string) *running {
 	t.Cleanup(func() {
 		_ = r.Process.Kill()
 		if t.Failed() {
-			t.Logf("the drill said:\n%s", r.errs.String())
+			fmt.Fprintf(t.Output(), "the drill said:\n%s", r.errs.String())
 		}
 	})
 	Eventually(t, time.Minute, "the drill breaks the link", func(ctx context.Context) error {

@@ -6,21 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
-	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// testWriter writes lines to a test's log.
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(p []byte) (int, error) {
-	w.t.Log(strings.TrimRight(string(p), "\n"))
-	return len(p), nil
-}
 
 // explain prints pods that are not ready, their events and last log lines, in the system
 // namespace and in the one given.

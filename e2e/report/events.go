@@ -21,7 +21,7 @@ type test struct {
 	Name    string  `json:"test"`
 	Seconds float64 `json:"seconds"`
 	Verdict string  `json:"verdict"`
-	Why     string  `json:"why,omitempty"` // of one that was skipped
+	Why     string  `json:"why,omitempty"` // of one that was skipped or failed
 	said    string  // last line of its log
 }
 
@@ -86,7 +86,7 @@ func (t *test) take(e event) {
 	case "pass":
 		t.Verdict = passed
 	case "fail":
-		t.Verdict = failed
+		t.Verdict, t.Why = failed, t.said
 	case "skip":
 		t.Verdict, t.Why = skipped, t.said
 	default:

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -61,7 +62,9 @@ PASSED: 1 passed, 0 failed, 1 skipped
 // A test that failed or did not end, a build that failed and no tests at all are no pass.
 func TestNoPass(t *testing.T) {
 	for name, in := range map[string]string{
-		"a test failed":   events + `{"Action":"run","Test":"TestC"}` + "\n" + `{"Action":"fail","Test":"TestC","Elapsed":1}` + "\n" + `{"Action":"fail"}` + "\n",
+		"a test failed": events + `{"Action":"run","Test":"TestC"}` + "\n" +
+			`{"Action":"output","Test":"TestC","Output":"    c_test.go:7: it took too long\n"}` + "\n" +
+			`{"Action":"output","Test":"TestC","Output":"    what the pods logged\n"}` + "\n" + `{"Action":"fail","Test":"TestC","Elapsed":1}` + "\n" + `{"Action":"fail"}` + "\n",
 		"it did not end":  events + `{"Action":"run","Test":"TestC"}` + "\n" + `{"Action":"fail"}` + "\n",
 		"no verdict":      events,
 		"nothing at all":  "",
@@ -75,6 +78,9 @@ func TestNoPass(t *testing.T) {
 			}
 			if strings.Contains(in, "TestC") && !strings.Contains(table.String(), "TestC") {
 				t.Errorf("table:\n%s", &table)
+			}
+			if strings.Contains(in, "too long") && !regexp.MustCompile(`TestC +1.0 +FAIL +it took too long\n`).MatchString(table.String()) {
+				t.Errorf("the table does not say why:\n%s", &table)
 			}
 		})
 	}
