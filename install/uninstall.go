@@ -25,8 +25,11 @@ type UninstallOptions struct {
 	Purge bool
 }
 
-// revisions are the webhooks of further control planes.
-var revisions = []leftover{{"MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1", api.LabelRevision}}
+// revisions are what further control planes have and that has to go when the first one's goes.
+var revisions = []leftover{
+	{"MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1", api.LabelRevision},
+	{"Deployment", "apps/v1", api.LabelRevision},
+}
 
 type leftover struct{ kind, apiVersion, selector string }
 
@@ -43,8 +46,7 @@ var leftovers = []leftover{
 }
 
 // Uninstall removes what Apply and isthmusd have written: CoreDNS gets its Corefile
-// back, then goes the webhook, so that no pod waits for it, then the namespace, and
-// what isthmusd left in others. What is absent already is no error.
+// back, then goes one phase after the other. What is absent already is no error.
 func Uninstall(ctx context.Context, config *rest.Config, opts UninstallOptions, progress Progress) error {
 	client, err := newClient(config)
 	if err != nil {
@@ -58,36 +60,58 @@ func Uninstall(ctx context.Context, config *rest.Config, opts UninstallOptions, 
 	if _, err := coredns.Restore(ctx, kube); err != nil { // while what it watches is still there
 		return err
 	}
-	if err := sweep(ctx, client, revisions, progress); err != nil {
-		return err
-	}
 	objs, err := Render(Values{Cluster: "any", Strict: true})
 	if err != nil {
 		return err
 	}
-	slices.Reverse(objs) // Deployments and webhooks first, definitions last
-	slices.SortStableFunc(objs, func(a, b *unstructured.Unstructured) int { return boolRank(isWebhook(b)) - boolRank(isWebhook(a)) })
-	swept := false
-	for _, obj := range objs {
-		if obj.GetKind() == "CustomResourceDefinition" && !opts.Purge {
-			continue
-		}
-		if !swept && (obj.GetKind() == "Namespace" || obj.GetKind() == "CustomResourceDefinition") {
-			swept = true // isthmusd is gone by now and cannot write them anew
-			if err := sweep(ctx, client, leftovers, progress); err != nil {
+	further, err := find(ctx, client, revisions)
+	if err != nil {
+		return err
+	}
+	objs = append(objs, further...)
+	for p := webhooks; p < definitions || p == definitions && opts.Purge; p++ {
+		gone := slices.DeleteFunc(slices.Clone(objs), func(obj *unstructured.Unstructured) bool { return phaseOf(obj) != p })
+		if p == written {
+			if gone, err = find(ctx, client, leftovers); err != nil {
 				return err
 			}
 		}
-		progress.say("delete %s", title(obj))
-		if err := remove(ctx, client, obj); err != nil {
-			return fmt.Errorf("delete %s: %w", title(obj), err)
+		if err := remove(ctx, client, gone, progress); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// sweep deletes what is there of kinds, in every namespace.
-func sweep(ctx context.Context, client dynamic.Interface, kinds []leftover, progress Progress) error {
+// A phase is what goes at once, after what was before it is gone.
+type phase int
+
+const (
+	webhooks    phase = iota // first, so that no pod waits for them
+	workloads                // gateways let connections end, for half a minute
+	others                   // what neither they nor users need any more
+	written                  // by isthmusd, which is gone by now and cannot write it anew
+	namespaces               //
+	definitions              // and with them what users wrote
+)
+
+func phaseOf(obj *unstructured.Unstructured) phase {
+	switch obj.GetKind() {
+	case "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
+		return webhooks
+	case "Deployment":
+		return workloads
+	case "Namespace":
+		return namespaces
+	case "CustomResourceDefinition":
+		return definitions
+	}
+	return others
+}
+
+// find lists what there is of kinds, in every namespace.
+func find(ctx context.Context, client dynamic.Interface, kinds []leftover) ([]*unstructured.Unstructured, error) {
+	var out []*unstructured.Unstructured
 	for _, l := range kinds {
 		kind := &unstructured.Unstructured{}
 		kind.SetAPIVersion(l.apiVersion)
@@ -97,55 +121,53 @@ func sweep(ctx context.Context, client dynamic.Interface, kinds []leftover, prog
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("list %s: %w", l.kind, err)
+			return nil, fmt.Errorf("list %s: %w", l.kind, err)
 		}
 		for i := range list.Items {
-			obj := &list.Items[i]
-			progress.say("delete %s", title(obj))
-			if err := resource(client, obj).Delete(ctx, obj.GetName(), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-				return fmt.Errorf("delete %s: %w", title(obj), err)
-			}
+			out = append(out, &list.Items[i])
+		}
+	}
+	return out, nil
+}
+
+// remove deletes objs, at once, and waits until all are gone.
+func remove(ctx context.Context, client dynamic.Interface, objs []*unstructured.Unstructured, progress Progress) error {
+	for _, obj := range objs {
+		progress.say("delete %s", title(obj))
+		if err := deleteOurs(ctx, resource(client, obj), obj); err != nil {
+			return fmt.Errorf("delete %s: %w", title(obj), err)
+		}
+	}
+	for _, obj := range objs {
+		err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+			found, err := resource(client, obj).Get(ctx, obj.GetName(), metav1.GetOptions{})
+			return apierrors.IsNotFound(err) || err == nil && isTheirs(found), nil
+		})
+		if err != nil {
+			return fmt.Errorf("wait until %s is gone: %w", title(obj), err)
 		}
 	}
 	return nil
 }
 
-// remove deletes obj and waits until it is gone.
-func remove(ctx context.Context, client dynamic.Interface, obj *unstructured.Unstructured) error {
-	r := resource(client, obj)
+// deleteOurs deletes obj, and what belongs to it before it.
+func deleteOurs(ctx context.Context, r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
 	if mayBeTheirs(obj) {
 		found, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) || err == nil && !ours(found) {
+		if apierrors.IsNotFound(err) || err == nil && isTheirs(found) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 	}
-	background := metav1.DeletePropagationForeground
-	err := r.Delete(ctx, obj.GetName(), metav1.DeleteOptions{PropagationPolicy: &background})
+	foreground := metav1.DeletePropagationForeground
+	err := r.Delete(ctx, obj.GetName(), metav1.DeleteOptions{PropagationPolicy: &foreground})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		_, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return true, nil
-		}
-		return false, nil
-	})
+	return err
 }
 
-func isWebhook(obj *unstructured.Unstructured) bool {
-	return obj.GetKind() == "MutatingWebhookConfiguration" || obj.GetKind() == "ValidatingWebhookConfiguration"
-}
-
-func boolRank(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
+// isTheirs reports whether what was found is there by somebody else's hand, and stays.
+func isTheirs(found *unstructured.Unstructured) bool { return mayBeTheirs(found) && !ours(found) }
