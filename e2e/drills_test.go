@@ -203,11 +203,19 @@ func (d drilled) judge(t *testing.T, r drill.Result) {
 		t.Errorf("%d of %d requests failed", r.Errors, r.Requests)
 	}
 	if last := r.LastFailureSeconds; d.clean && (last != nil && *last >= 2 || r.Phases[0].Failed+r.Phases[2].Failed > 0) {
-		t.Errorf("a request failed that began %v s after the break; before it %d failed, after the restore %d", last, r.Phases[0].Failed, r.Phases[2].Failed)
+		t.Errorf("a request failed that began %s after the break; before it %d failed, after the restore %d", seconds(last), r.Phases[0].Failed, r.Phases[2].Failed)
 	}
 	if d.noticed && (r.NoticedSeconds == nil || r.HealedSeconds == nil) {
-		t.Errorf("the link said so after %v s, and that all is well %v s after the restore", r.NoticedSeconds, r.HealedSeconds)
+		t.Errorf("the link said so after %s, and that all is well %s after the restore", seconds(r.NoticedSeconds), seconds(r.HealedSeconds))
 	}
+}
+
+// seconds prints a measure that a report may lack.
+func seconds(s *float64) string {
+	if s == nil {
+		return "no time known"
+	}
+	return fmt.Sprintf("%.1f s", *s)
 }
 
 // noDrill asks whether a drill has left something in a cluster.

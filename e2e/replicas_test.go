@@ -17,24 +17,24 @@ import (
 	"github.com/isthmus-mesh/isthmus/drill"
 )
 
-// Of two isthmusd and two gateways one goes at a time, as when nodes are drained, and no request fails; where one dies,
-// none fails that begins 2 s later or after. The other isthmusd leads on. A drill breaks both gateways.
+// Of two isthmusd and two gateways one goes at a time, as when nodes are drained and in an upgrade, and no request fails; where one
+// dies, none fails that begins 2 s later or after. The other isthmusd leads on. A drill breaks both gateways.
 func TestReplicas(t *testing.T) {
 	mesh.Needs(t, SeparateNetworks, Time)
 	const ns, url = "replicas", "http://echo.replicas.svc.clusterset.local"
 	caller := exportedEcho(t, ns, mesh.West)
 	caller.Reaches(t, url, time.Minute, "west")
-	replicas := func(ctx context.Context, n int) error {
-		return mesh.Install(ctx, "--set", fmt.Sprintf("controlPlane.replicas=%d", n), "--set", fmt.Sprintf("gateway.replicas=%d", n))
+	install := func(ctx context.Context, replicas int, tag string) error {
+		return mesh.Install(ctx, "--set", fmt.Sprintf("controlPlane.replicas=%d,gateway.replicas=%[1]d", replicas), "--tag", tag, "--timeout", "4m")
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
-		if err := replicas(ctx, 1); err != nil {
+		if err := install(ctx, 1, "dev"); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := replicas(t.Context(), 2); err != nil {
+	if err := install(t.Context(), 2, "dev"); err != nil {
 		t.Fatal(err)
 	}
 
@@ -45,6 +45,14 @@ func TestReplicas(t *testing.T) {
 		mesh.East.evictBoth(t, "isthmusd")
 		exportedEcho(t, "replicas-after", mesh.West)
 		mesh.East.Imported(t, "replicas-after", "echo") // who leads writes imports
+	})
+	t.Run("upgraded", func(t *testing.T) {
+		if err := install(t.Context(), 2, "next"); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range mesh.Clusters() {
+			c.onlyTag(t, "next", 2)
+		}
 	})
 	traffic.Flowing(200)
 	if lost := failures(traffic.Stop()); lost != "" {

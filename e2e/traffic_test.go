@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -33,10 +34,16 @@ func NewCaller(t *testing.T, c *Cluster, namespace string) *Caller {
 // Call sends n requests and returns what came of them; failures are in the summary.
 func (c *Caller) Call(ctx context.Context, url string, n int, flags ...string) (load.Summary, error) {
 	args := append([]string{"/isthmus-samples", "client", url, "--count", fmt.Sprint(n), "--rate", "50", "--timeout", "4s"}, flags...)
-	out, err := c.cluster.Exec(ctx, c.namespace, c.pod, c.box, args...)
 	var s load.Summary
+	var out string
+	var err error
+	for range 3 { // an exec whose connection breaks is told from one that succeeded only by what is missing of its output
+		if out, err = c.cluster.Exec(ctx, c.namespace, c.pod, c.box, args...); out != "" || err != nil {
+			break
+		}
+	}
 	if jsonErr := json.Unmarshal([]byte(out), &s); jsonErr != nil {
-		return s, fmt.Errorf("call %s: %w: %w", url, jsonErr, err)
+		return s, fmt.Errorf("call %s: %w", url, errors.Join(jsonErr, err))
 	}
 	return s, nil // the exit code only repeats s.Failed
 }

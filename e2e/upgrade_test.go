@@ -45,7 +45,7 @@ func TestUpgradeUnderTraffic(t *testing.T) {
 		}
 		cancel()
 		for _, c := range mesh.Clusters() {
-			c.onlyTag(t, tag)
+			c.onlyTag(t, tag, 1)
 		}
 		t.Logf("to tag %s in %.0f s, until the last pod of the old has gone", tag, time.Since(begin).Seconds())
 	}
@@ -64,17 +64,18 @@ func TestUpgradeUnderTraffic(t *testing.T) {
 	}
 }
 
-// onlyTag waits until every pod of the mesh has images of that tag, is ready, and none is about to go.
-func (c *Cluster) onlyTag(t *testing.T, tag string) {
+// onlyTag waits until every pod of the mesh has images of that tag, is ready, and none is about to go: replicas of isthmusd and
+// of the east-west gateway, and the entry gateway.
+func (c *Cluster) onlyTag(t *testing.T, tag string, replicas int) {
 	t.Helper()
 	Eventually(t, 3*time.Minute, c.Name+" runs only "+tag, func(ctx context.Context) error {
 		pods, err := c.Kube.CoreV1().Pods("isthmus-system").List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
-		want := 2 // gateways
+		want := replicas + 1
 		if c.IsPrimary() {
-			want = 3
+			want += replicas
 		}
 		if len(pods.Items) != want {
 			return fmt.Errorf("%d pods", len(pods.Items))
