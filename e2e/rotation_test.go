@@ -31,7 +31,7 @@ func TestSecretRotatedUnderTraffic(t *testing.T) {
 	mesh.East.WaitLink(t, "west", 30*time.Second, v1alpha1.LinkConnected)
 	pod := mesh.East.SystemPod(t, "isthmusd")
 	profile := "http://" + mesh.East.Forward(t, "isthmus-system", pod, api.PortAdmin) + "/debug/pprof/goroutine?debug=1"
-	admin := "http://" + mesh.East.Forward(t, ns, caller.pod, 15000)
+	admin := "http://" + mesh.East.Forward(t, ns, caller.pod, api.PortAdmin)
 
 	Eventually(t, 30*time.Second, pod+" leads: the controllers that a test before has moved are not for it to count", func(context.Context) error {
 		if holder := mesh.East.leader(t); holder != pod {

@@ -28,7 +28,7 @@ type UninstallOptions struct {
 // revisions are what further control planes have and that has to go when the first one's goes.
 var revisions = []leftover{
 	{"MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1", api.LabelRevision},
-	{"Deployment", "apps/v1", api.LabelRevision},
+	{"Deployment", "apps/v1", api.LabelRevision + "," + LabelPartOf + "=" + PartOf}, // users have Deployments, too
 }
 
 type leftover struct{ kind, apiVersion, selector string }
@@ -91,7 +91,7 @@ const (
 	workloads                // gateways let connections end, for half a minute
 	others                   // what neither they nor users need any more
 	written                  // by isthmusd, which is gone by now and cannot write it anew
-	namespaces               //
+	namespaces               // quickly, since no pod is left there
 	definitions              // and with them what users wrote
 )
 
